@@ -1,0 +1,104 @@
+# Every task of this repository. `make help` lists them; each runs in the clone and nowhere else.
+#
+# Two environments share one folder, .venv: the runtime (make demo) and, on top of it, the tools
+# that check the code (make test). A stamp remembers each; it is older than its lock when the lock
+# has changed, and only then is anything installed again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+TOOLS := $(VENV)/.tools
+PIP := $(BIN)/python -m pip install -qq
+
+# An index for torch alone, for instance the one with builds for the processor only, which are ten
+# times smaller than those for graphics cards: make demo TORCH_INDEX=address
+TORCH_INDEX ?=
+# Options handed on to the program that a task starts: make demo ARGS="--lang zh"
+ARGS ?=
+# The folder of open question-answering sets that `make bench` reads.
+DATA ?= data
+
+# Nothing here may fetch anything once it is installed.
+export HF_HUB_OFFLINE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PIP_ROOT_USER_ACTION := ignore
+# Bytecode for all of torch and transformers takes longer to write than the demo takes to run.
+export PIP_NO_COMPILE := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint types layers corpus tests bench format lock start-model pictures clean
+
+help: ## List the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(RUNTIME) ## Install, read the example corpus, answer questions in both languages
+	@$(BIN)/consilience demo $(ARGS)
+
+test: lint types layers corpus tests ## Everything that is checked before a change is taken in
+
+lint: $(TOOLS) ## Check style and formatting
+	@echo "Style"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(TOOLS) ## Check types
+	@echo "Types"
+	@$(BIN)/mypy
+	@$(BIN)/mypy tools
+
+layers: $(TOOLS) ## Check that a room imports only from rooms below it
+	@echo "Layers"
+	@$(BIN)/lint-imports
+
+corpus: $(TOOLS) ## Check that the example documents are what their manuscripts say
+	@echo "Example corpus"
+	@$(BIN)/python examples/three_organisations/build.py --check
+
+tests: $(TOOLS) ## Run the test suite
+	@echo "Tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(TOOLS) ## Measure, and write the tables in docs/benchmarks (DATA=folder of open data sets)
+	@$(BIN)/python -m benchmarks --data $(DATA) $(ARGS)
+
+format: $(TOOLS) ## Put the code into its one format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: ## Pin what is installed in .venv into the lock files
+	@$(BIN)/python tools/lock.py
+
+start-model: $(RUNTIME) ## Install the model that the shipped one was started from (to train it again)
+	@$(PIP) --no-deps -r requirements-train.lock
+
+clean: ## Remove what the tools left behind; keeps .venv, stores and training runs
+	@rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find src tests tools examples recipes benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# Debian keeps ensurepip in a package of its own. Where it is missing, the pip that is there
+# installs another into the environment.
+$(BIN)/python:
+	@echo "Making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+	  || { $(PYTHON) -m venv --clear --without-pip $(VENV) \
+	       && $(PYTHON) -m pip --python $@ install -qq pip; }
+
+# torch comes first and with its own dependencies, which differ from build to build; everything
+# else is in the lock and asks for nothing beyond it.
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing torch"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c requirements.lock "$$(grep '^torch==' requirements.lock)"
+	@echo "Installing the other packages of requirements.lock"
+	@$(PIP) --no-deps -r requirements.lock
+	@echo "Installing consilience from this folder"
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(TOOLS): requirements-dev.lock $(RUNTIME)
+	@echo "Installing the packages of requirements-dev.lock"
+	@$(PIP) --no-deps -r requirements-dev.lock
+	@touch $@

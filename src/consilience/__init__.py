@@ -1,0 +1,34 @@
+"""Consilience: train, federate, explain and serve retrieval-augmented generation models.
+
+One idea carries the whole package: `p(y | x) = sum over passages d of p(d | x) p(y | x, d)`.
+Names are handed on lazily, so that `import consilience` loads neither torch nor an index engine.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from consilience.documents import Document, Passage
+    from consilience.errors import ConsilienceError
+    from consilience.model import Answer, Rag, RagModel
+    from consilience.store import Store
+
+__version__ = "0.1.0"
+
+__all__ = ["Answer", "ConsilienceError", "Document", "Passage", "Rag", "RagModel", "Store"]
+
+_ROOMS = {
+    "Answer": "consilience.model",
+    "ConsilienceError": "consilience.errors",
+    "Document": "consilience.documents",
+    "Passage": "consilience.documents",
+    "Rag": "consilience.model",
+    "RagModel": "consilience.model",
+    "Store": "consilience.store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return getattr(import_module(_ROOMS[name]), name)
+    raise AttributeError(f"module 'consilience' has no attribute {name!r}")

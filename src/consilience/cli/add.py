@@ -1,0 +1,146 @@
+"""`consilience add`: take documents in, show how far it is, and say what could not be read."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Option
+
+from consilience.cli.flags import DEFAULT_STORE, ModelFlag, Output, StoreFlag
+from consilience.cli.opening import again, load_named_encoder
+from consilience.cli.progress import shown
+from consilience.cli.screen import Screen, safe
+from consilience.errors import DocumentError, UsageError
+
+if TYPE_CHECKING:
+    from consilience.store import AddReport, Store
+
+EXAMPLES = (
+    "consilience add handbook/ report.pdf",
+    "consilience add 规章制度/ --contributor 人事处 --access staff",
+    "consilience add handbook/ --prune --store knowledge",
+)
+
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended: 128 and the number of the signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How documents are taken in."""
+
+    contributor: Annotated[
+        str, Option(metavar="NAME", help="Who brings the documents in.", show_default=False)
+    ] = ""
+    access: Annotated[
+        list[str] | None,
+        Option(
+            metavar="LABEL",
+            help="Only readers who hold this label see them; may be repeated.",
+            show_default="everyone",
+        ),
+    ] = None
+    prune: Annotated[
+        bool, Option("--prune", help="Remove what is gone from the folders named.")
+    ] = False
+    re_embed: Annotated[
+        bool, Option("--re-embed", help="First make all vectors anew with the model.")
+    ] = False
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Show failures only.")] = False
+
+
+def add(
+    paths: Annotated[
+        list[Path] | None,
+        Argument(metavar="PATH…", help="Files and folders.", show_default=False),
+    ] = None,
+    *,
+    intake: Intake,
+    output: Output,
+    store: StoreFlag = DEFAULT_STORE,
+    model: ModelFlag = None,
+) -> int:
+    """Take documents in: read them, split them, index them.
+
+    New files are added, changed ones replaced, unchanged ones left alone. A file that cannot be
+    read is named with the reason and stops nothing else.
+    """
+    if not paths and not intake.re_embed:
+        raise UsageError(
+            "no file or folder was named", hint="name at least one: consilience add PATH"
+        )
+    screen = Screen(output)
+    with _opened(store, model, intake) as opened:
+        renewed = _re_embed(opened, model, intake, screen) if intake.re_embed else 0
+        report = _take_in(opened, paths or [], intake, screen)
+    whole = replace(report, embedded=report.embedded + renewed)
+    _tell(whole, intake, screen)
+    if exit_code(whole) == 0 and not (screen.json or intake.quiet):
+        screen.next("ask", screen.words.an_example, *again(store, model))
+    return exit_code(whole)
+
+
+def _opened(path: Path, model: str | None, intake: Intake) -> "Store":
+    """The store, made if need be; its vectors are left unchecked where they are to be replaced."""
+    from consilience.store import Store
+
+    if intake.re_embed:
+        return Store.open(path, create=False)
+    return Store.open(path, encoder=None if model is None else load_named_encoder(model))
+
+
+def _re_embed(store: "Store", model: str | None, intake: Intake, screen: Screen) -> int:
+    """Make all vectors anew; how many texts were embedded."""
+    with screen.working(screen.words.loading):
+        encoder = load_named_encoder(model)
+    with shown(screen, quiet=intake.quiet) as listener:
+        report = store.re_embed(encoder, progress=listener)
+    if not (screen.json or intake.quiet):
+        counts = {"embedded": report.embedded, "passages": report.passages}
+        screen.line(screen.words.re_embedded.format(**counts))
+    return report.embedded
+
+
+def _take_in(store: "Store", paths: list[Path], intake: Intake, screen: Screen) -> "AddReport":
+    """Add; what Ctrl-C cuts short is a report like any other."""
+    from consilience.store import AddInterruptedError, AddOptions
+
+    access = tuple(intake.access or ())
+    options = AddOptions(contributor=intake.contributor, access=access, prune=intake.prune)
+    with shown(screen, quiet=intake.quiet or not paths) as listener:
+        try:
+            return store.add(*paths, options=options, progress=listener)
+        except AddInterruptedError as interruption:
+            return interruption.report
+
+
+def _tell(report: "AddReport", intake: Intake, screen: Screen) -> None:
+    if screen.json:
+        screen.document(as_document(report))
+        return
+    for failure in report.failed:
+        told = {"path": safe(failure.path), "reason": safe(failure.reason)}
+        screen.note(screen.words.failed.format(**told))
+    if report.cancelled:
+        screen.note((screen.words.interrupted, "bold"))
+    if not intake.quiet:
+        screen.line(screen.words.added.format(**_counts(report)))
+    if report.cancelled:
+        screen.note(screen.words.go_on)
+
+
+def as_document(report: "AddReport") -> dict[str, Any]:
+    """The JSON form of a report."""
+    return asdict(report)
+
+
+def exit_code(report: "AddReport") -> int:
+    """130 after Ctrl-C, 7 when a file failed, else 0."""
+    if report.cancelled:
+        return INTERRUPTED
+    return DocumentError.code if report.failed else 0
+
+
+def _counts(report: "AddReport") -> dict[str, int]:
+    names = ("added", "updated", "unchanged", "removed", "failed")
+    return {name: len(getattr(report, name)) for name in names} | {"passages": report.passages}

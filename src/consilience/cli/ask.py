@@ -1,0 +1,175 @@
+"""`consilience ask`: an answer, the passages it rests on, and how much rests on each.
+
+With a question it answers once; without one, on a terminal, it keeps a conversation.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, Option
+
+from consilience.cli.evidence import draw, passages_of
+from consilience.cli.flags import DEFAULT_STORE, AccessFlag, ModelFlag, Output, StoreFlag
+from consilience.cli.history import Line, append_turn, read_history
+from consilience.cli.opening import again, checked_question, load_rag, open_store
+from consilience.cli.screen import Screen
+from consilience.cli.search import ModeFlag
+from consilience.errors import UsageError
+
+if TYPE_CHECKING:
+    from consilience.model import Answer, AskOptions, Rag
+    from consilience.store import Store
+
+EXAMPLES = (
+    'consilience ask "Until when may visitors stay?"',
+    'consilience ask "谁可以申请差旅补助？" --fusion token --explain',
+    "consilience ask --history talk.jsonl",
+)
+
+QUIT = frozenset({":quit", ":q"})
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a question is answered."""
+
+    fusion: Annotated[
+        Literal["sequence", "token"],
+        Option(help="Sum over passages for the whole answer, or for each token."),
+    ] = "sequence"
+    k: Annotated[int, Option("--k", min=1, help="How many passages are summed over.")] = 5
+    beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 1
+    max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
+    mode: ModeFlag = "hybrid"
+    explain: Annotated[
+        bool, Option("--explain", help="Show where each token comes from.")
+    ] = False
+    history: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Keep the conversation in this file.", show_default=False),
+    ] = None
+    access: AccessFlag = None
+
+
+@dataclass(slots=True)
+class Conversation:
+    """Questions and answers over one store, each heard with what was said before.
+
+    Attributes:
+        rag: Answers.
+        store: From which.
+        manner: How.
+        turns: What was said so far.
+    """
+
+    rag: "Rag"
+    store: "Store"
+    manner: Manner
+    turns: list[Line] = field(default_factory=list)
+
+    def ask(self, question: str) -> "Answer":
+        """Answer, and remember it here and in the history file."""
+        answer = self.rag.ask(question, self.store, self._options())
+        turn = Line(question, answer.text)
+        self.turns.append(turn)
+        if self.manner.history is not None:
+            append_turn(self.manner.history, turn)
+        return answer
+
+    def _options(self) -> "AskOptions":
+        from consilience.model import AskOptions, Turn
+
+        manner = self.manner
+        return AskOptions(
+            k=manner.k,
+            mode=manner.mode,
+            fusion=manner.fusion,
+            beams=manner.beams,
+            max_new_tokens=manner.max_new_tokens,
+            history=tuple(Turn(turn.question, turn.answer) for turn in self.turns),
+            access=manner.access,
+        )
+
+
+def ask(
+    question: Annotated[
+        str | None,
+        Argument(metavar="[QUESTION]", help="Left out, a conversation.", show_default=False),
+    ] = None,
+    *,
+    manner: Manner,
+    output: Output,
+    store: StoreFlag = DEFAULT_STORE,
+    model: ModelFlag = None,
+) -> int:
+    """Answer a question from the knowledge base, with the passages that the answer rests on."""
+    screen = Screen(output)
+    _require_someone(question, screen)
+    if question is not None:
+        checked_question(question)
+    turns = [] if manner.history is None else read_history(manner.history)
+    with open_store(store) as opened:
+        with screen.working(screen.words.loading):
+            rag = load_rag(model)
+        conversation = Conversation(rag, opened, manner, turns)
+        if question is None:
+            return _converse(conversation, screen)
+        answer = conversation.ask(question)
+        show(answer, conversation, screen)
+    if not screen.json:
+        screen.next("ask", "--history", str(manner.history or "talk.jsonl"), *again(store, model))
+    return 0
+
+
+def show(answer: "Answer", conversation: Conversation, screen: Screen) -> None:
+    """Print an answer: as its JSON document, or with its evidence drawn."""
+    explain = conversation.manner.explain
+    if screen.json:
+        screen.document(answer.to_dict(explain=explain))
+    else:
+        draw(answer, passages_of(answer, conversation.store), screen, explain=explain)
+
+
+def _require_someone(question: str | None, screen: Screen) -> None:
+    """A conversation needs a person at a terminal on both ends."""
+    if question is not None:
+        return
+    if screen.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "no question was given, and there is no terminal to ask for one",
+            hint='consilience ask "…"',
+        )
+
+
+def _converse(conversation: Conversation, screen: Screen) -> int:
+    screen.line((screen.words.welcome, "dim"))
+    while (question := _heard(screen)) is not None:
+        if question:
+            _answer_or_explain(conversation, question, screen)
+    return 0
+
+
+def _heard(screen: Screen) -> str | None:
+    """The next line that is typed, or None at the end of the conversation."""
+    # Gives `input` its line editing and its memory of earlier lines.
+    import readline  # noqa: F401
+
+    try:
+        line = input(screen.words.prompt).strip()
+    except EOFError:
+        screen.line()
+        return None
+    return None if line in QUIT else line
+
+
+def _answer_or_explain(conversation: Conversation, question: str, screen: Screen) -> None:
+    """A question that cannot be asked is no reason to end the conversation."""
+    try:
+        answer = conversation.ask(checked_question(question))
+    except UsageError as error:
+        screen.note((f"{screen.words.error}: ", "bold red"), error.message)
+        return
+    show(answer, conversation, screen)
+    screen.line()

@@ -1,0 +1,189 @@
+"""Every sentence that the command line says to people, in English and in Chinese.
+
+A message is an attribute of `Words`, so that a missing translation is a type error and not a
+surprise. Placeholders are those of `str.format`. The texts of errors come from the rooms below and
+stay English; the labels around them are here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+Language = Literal["en", "zh"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """The messages of one language, by what they are for."""
+
+    error: str
+    hint: str
+    next: str
+    answer: str
+    question: str
+    sources: str
+    nearest: str
+    not_in_documents: str
+    support: str
+    tokens: str
+    cited: str
+    timings: str
+    characters: str
+    loading: str
+    welcome: str
+    prompt: str
+    added: str
+    failed: str
+    files_done: str
+    rate: str
+    seconds_left: str
+    re_embedded: str
+    interrupted: str
+    go_on: str
+    removed: str
+    no_hits: str
+    store: str
+    contents: str
+    encoder: str
+    empty_store: str
+    source: str
+    title: str
+    language: str
+    contributor: str
+    access: str
+    length: str
+    pages: str
+    passages: str
+    passage: str
+    ok: str
+    problem: str
+    all_well: str
+    problems: str
+    demo_intro: str
+    demo_ingest: str
+    demo_kept: str
+    an_example: str
+
+
+ENGLISH = Words(
+    error="error",
+    hint="hint",
+    next="next",
+    answer="Answer",
+    question="Question",
+    sources="Sources",
+    nearest="Nearest passages",
+    not_in_documents="Not in the documents: the passages found do not support an answer.",
+    support="support {confidence:.0%}",
+    tokens="Where each token comes from",
+    cited="the passage with the largest share",
+    timings="{retrieve:.0f} ms to find, {write:.0f} ms to read and write",
+    characters="characters {start}–{end}",
+    loading="loading the model…",
+    welcome="Ask about your documents. :quit or Ctrl-D ends the conversation.",
+    prompt="? ",
+    added=(
+        "added {added} · updated {updated} · unchanged {unchanged} · removed {removed} · "
+        "failed {failed} · passages {passages}"
+    ),
+    failed="{path}: {reason}",
+    files_done="{done}/{total} files",
+    rate="{rate:.0f} passages/s",
+    seconds_left="{time} left",
+    re_embedded="re-embedded {embedded} of {passages} passages",
+    interrupted="Interrupted. Done so far:",
+    go_on="The same command goes on from here.",
+    removed="removed {sources} · passages {passages}",
+    no_hits="No passage has anything of this question.",
+    store="Knowledge base {path}",
+    contents=(
+        "documents {documents} · passages {passages} · characters {characters} · "
+        "{megabytes:.1f} MB · generation {generation}"
+    ),
+    encoder="encoder {fingerprint}",
+    empty_store="The knowledge base {path} is empty.",
+    source="Source",
+    title="Title",
+    language="Language",
+    contributor="Contributor",
+    access="Access",
+    length="Characters",
+    pages="Pages",
+    passages="Passages",
+    passage="Passage",
+    ok="ok",
+    problem="problem",
+    all_well="No problem found.",
+    problems="Problems found: {count}",
+    demo_intro="Three organisations, one knowledge base, questions in two languages.",
+    demo_ingest="{contributor}: {added} documents, {passages} passages, {seconds:.1f} s",
+    demo_kept="The knowledge base stays in {path}.",
+    an_example="What must I bring?",
+)
+
+CHINESE = Words(
+    error="错误",
+    hint="提示",
+    next="接下来",
+    answer="回答",
+    question="问题",
+    sources="出处",
+    nearest="最接近的段落",
+    not_in_documents="文档中没有答案：找到的段落不足以支持任何回答。",
+    support="支持度 {confidence:.0%}",
+    tokens="每个词元出自何处",
+    cited="占比最大的段落",
+    timings="检索 {retrieve:.0f} 毫秒，阅读与作答 {write:.0f} 毫秒",
+    characters="第 {start}–{end} 字符",
+    loading="正在加载模型……",
+    welcome="请就您的文档提问。输入 :quit 或按 Ctrl-D 结束对话。",
+    prompt="？ ",
+    added=(
+        "新增 {added} · 更新 {updated} · 未变 {unchanged} · 移除 {removed} · "
+        "失败 {failed} · 段落 {passages}"
+    ),
+    failed="{path}: {reason}",
+    files_done="{done}/{total} 个文件",
+    rate="每秒 {rate:.0f} 段",
+    seconds_left="还需 {time}",
+    re_embedded="已重新编码 {embedded} 段，共 {passages} 段",
+    interrupted="已中断。目前完成：",
+    go_on="再次运行同一条命令即可从这里继续。",
+    removed="移除 {sources} · 段落 {passages}",
+    no_hits="没有与这个问题相关的段落。",
+    store="知识库 {path}",
+    contents=(
+        "文档 {documents} · 段落 {passages} · 字符 {characters} · "
+        "{megabytes:.1f} MB · 版次 {generation}"
+    ),
+    encoder="编码器 {fingerprint}",
+    empty_store="知识库 {path} 是空的。",
+    source="来源",
+    title="标题",
+    language="语言",
+    contributor="提供者",
+    access="访问标签",
+    length="字符",
+    pages="页",
+    passages="段落",
+    passage="段落",
+    ok="正常",
+    problem="问题",
+    all_well="没有发现问题。",
+    problems="发现问题：{count} 个",
+    demo_intro="三家机构，一个知识库，两种语言的提问。",
+    demo_ingest="{contributor}：{added} 份文档，{passages} 个段落，{seconds:.1f} 秒",
+    demo_kept="知识库保存在 {path}。",
+    an_example="需要带什么材料？",
+)
+
+WORDS: Mapping[Language, Words] = MappingProxyType({"en": ENGLISH, "zh": CHINESE})
+"""The closed table of languages."""
+
+
+def language_of_locale(environment: Mapping[str, str]) -> Language:
+    """The language that a POSIX environment asks for: LC_ALL, else LC_MESSAGES, else LANG."""
+    names = (environment.get(key) for key in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    locale = next((name for name in names if name), "")
+    return "zh" if locale.lower().startswith("zh") else "en"

@@ -1,0 +1,105 @@
+"""How far an `add` has come, shown on standard error.
+
+On a terminal a bar that moves; elsewhere a line now and then, for logs; nothing for scripts. Each
+is a listener of `consilience.store.Progress`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from consilience.cli.messages import Words
+from consilience.cli.screen import Screen, one_line
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+    from rich.progress import Progress as Bars
+
+    from consilience.store import Progress
+
+Listener = Callable[["Progress"], None]
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def shown(screen: Screen, *, quiet: bool) -> Iterator[Listener | None]:
+    """A listener for the length of one piece of work; None where nobody looks."""
+    if quiet or screen.json:
+        yield None
+    elif screen.err.is_terminal:
+        with _bars(screen) as bars:
+            yield MovingBar(bars, bars.add_task("", total=None), screen.words)
+    else:
+        yield LogLines(screen)
+
+
+def described(progress: "Progress", words: Words) -> str:
+    """Where the work stands, in one line."""
+    parts = [words.files_done.format(done=progress.done_files, total=progress.total_files)]
+    if progress.rate > 0:
+        parts.append(words.rate.format(rate=progress.rate))
+    if progress.seconds_left is not None:
+        parts.append(words.seconds_left.format(time=clock_time(progress.seconds_left)))
+    return " · ".join(parts)
+
+
+def clock_time(seconds: float) -> str:
+    """Seconds as `m:ss`, or `h:mm:ss` from an hour on."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@dataclass(slots=True)
+class MovingBar:
+    """Draws progress as one moving line."""
+
+    bars: "Bars"
+    task: "TaskID"
+    words: Words
+
+    def __call__(self, progress: "Progress") -> None:
+        """Move the bar; it measures bytes, as files differ in size."""
+        self.bars.update(
+            self.task,
+            total=max(1, progress.total_bytes),
+            completed=progress.done_bytes,
+            description=described(progress, self.words),
+            source=one_line(progress.source)[-40:],
+        )
+
+
+@dataclass(slots=True)
+class LogLines:
+    """Writes progress as a line every few seconds.
+
+    Attributes:
+        screen: Where to.
+        clock: Seconds, monotonic.
+    """
+
+    screen: Screen
+    clock: Callable[[], float] = time.monotonic
+    told: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.told = self.clock()
+
+    def __call__(self, progress: "Progress") -> None:
+        """Write a line if the last one is long enough ago."""
+        if self.clock() - self.told >= SECONDS_BETWEEN_LINES:
+            self.told = self.clock()
+            self.screen.note(described(progress, self.screen.words))
+
+
+def _bars(screen: Screen) -> "Bars":
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    described_by = (TextColumn(text, markup=False) for text in _COLUMNS)
+    return Progress(BarColumn(), *described_by, console=screen.err, transient=True)
+
+
+_COLUMNS = ("{task.description}", "{task.fields[source]}")

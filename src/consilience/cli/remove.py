@@ -1,0 +1,42 @@
+"""`consilience remove`: delete sources from the text and from every index at once."""
+
+from typing import Annotated
+
+from typer import Argument
+
+from consilience.cli.flags import DEFAULT_STORE, Output, StoreFlag
+from consilience.cli.opening import again, open_store
+from consilience.cli.screen import Screen, safe
+
+EXAMPLES = (
+    "consilience remove handbook/leave.md",
+    "consilience remove 规章制度/请假办法.docx --store knowledge",
+    "consilience remove handbook/ --json",
+)
+
+
+def remove(
+    sources: Annotated[
+        list[str],
+        Argument(metavar="SOURCE…", help="As `show` lists them; with a / at the end, a folder."),
+    ],
+    *,
+    output: Output,
+    store: StoreFlag = DEFAULT_STORE,
+) -> int:
+    """Remove sources: their text, and their passages in every index, at once.
+
+    Either all of them go or, when one is not there, none.
+    """
+    screen = Screen(output)
+    with open_store(store) as opened:
+        report = opened.remove(*sources)
+    if screen.json:
+        screen.document({"removed": report.removed, "generation": report.generation})
+        return 0
+    for source in report.removed:
+        screen.line(safe(source))
+    counts = {"sources": len(report.removed), "passages": report.passages}
+    screen.line(screen.words.removed.format(**counts))
+    screen.next("show", *again(store))
+    return 0

@@ -1,0 +1,1 @@
+"""Readers, one file for each format; `table` is the closed list of them."""

@@ -1,0 +1,172 @@
+"""The encoder that ships: six BERT layers over the shared embeddings, mean of the token states.
+
+Questions and passages go through the same layers. Work is done in batches of like length and, where
+the processor multiplies bfloat16, in bfloat16: the vectors are the same to three decimals and come
+almost three times as fast.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from consilience.encoding.base import Vectors
+from consilience.encoding.bert import Embeddings, EncoderStack, TransformerShape, mean_pool
+from consilience.encoding.folder import ModelConfig, ModelFolder, open_folder
+from consilience.encoding.tokenizer import SubwordTokenizer
+
+BATCH_TOKENS = 4096
+RETRIEVER_PARTS = ("embeddings.", "retriever.")
+
+
+def shape_of(config: ModelConfig) -> TransformerShape:
+    """The sizes of the layers that a config asks for."""
+    return TransformerShape(
+        vocabulary_size=config.vocabulary_size,
+        hidden_size=config.hidden_size,
+        heads=config.heads,
+        intermediate_size=config.intermediate_size,
+        positions=config.positions,
+    )
+
+
+def fastest_dtype() -> torch.dtype:
+    """bfloat16 where the processor multiplies it, else float32."""
+    native = bool(torch.cpu._is_avx512_bf16_supported())
+    return torch.bfloat16 if native else torch.float32
+
+
+class CompactEncoder:
+    """Implements `Encoder` with the retriever half of a model folder.
+
+    Args:
+        config: Sizes.
+        words: The tokenizer.
+        embeddings: Shared with the generator.
+        layers: The retriever's own.
+        fingerprint: Names the weights.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        words: SubwordTokenizer,
+        *,
+        embeddings: Embeddings,
+        layers: EncoderStack,
+        fingerprint: str,
+    ) -> None:
+        self._config, self._words = config, words
+        self._embeddings, self._layers = embeddings, layers
+        self._fingerprint = fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the retriever's weights, vocabulary and settings."""
+        return self._fingerprint
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector."""
+        return self._config.hidden_size
+
+    def encode_questions(self, questions: Sequence[str]) -> Vectors:
+        """`[questions, dimension]`, each of length one."""
+        return self._encode(questions)
+
+    def encode_passages(self, passages: Sequence[str]) -> Vectors:
+        """`[passages, dimension]`, each of length one; text past the window is not read."""
+        return self._encode(passages)
+
+    def _encode(self, texts: Sequence[str]) -> Vectors:
+        most = self._config.passage_tokens - 2
+        ids = [
+            [self._words.start, *tokens.ids[:most], self._words.separator]
+            for tokens in self._words.encode(texts)
+        ]
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for batch in like_lengths([len(one) for one in ids], BATCH_TOKENS):
+            vectors[batch] = self._embed([ids[index] for index in batch]).numpy()
+        return vectors
+
+    @torch.inference_mode()
+    def _embed(self, ids: list[list[int]]) -> Tensor:
+        length = max(map(len, ids))
+        padded = torch.tensor([one + [self._words.pad] * (length - len(one)) for one in ids])
+        mask = padded != self._words.pad
+        states = self._layers(self._embeddings(padded, torch.zeros_like(padded)), mask)
+        return mean_pool(states, mask)
+
+
+def like_lengths(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, each of at most `budget` tokens with its padding."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[index] > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def retriever_fingerprint(config: ModelConfig, tensors: dict[str, Tensor], tokenizer: Path) -> str:
+    """A digest over all that a passage's vector depends on, 32 hexadecimal digits."""
+    digest = hashlib.sha256(tokenizer.read_bytes())
+    settings = asdict(config)
+    kept = ("hidden_size", "heads", "encoder_layers", "passage_tokens")
+    digest.update(json.dumps({key: settings[key] for key in kept}).encode())
+    for name in sorted(tensors):
+        if name.startswith(RETRIEVER_PARTS):
+            digest.update(name.encode())
+            digest.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def build_encoder(folder: ModelFolder, tensors: dict[str, Tensor]) -> CompactEncoder:
+    """The encoder of a checked folder whose tensors were read already."""
+    shape, dtype = shape_of(folder.config), fastest_dtype()
+    with torch.device("meta"):
+        embeddings = Embeddings(shape)
+        layers = EncoderStack(shape, folder.config.encoder_layers)
+    assign(embeddings, tensors, "embeddings.", dtype)
+    assign(layers, tensors, "retriever.", dtype)
+    return CompactEncoder(
+        folder.config,
+        SubwordTokenizer.load(folder.path / "tokenizer.json"),
+        embeddings=embeddings,
+        layers=layers,
+        fingerprint=retriever_fingerprint(
+            folder.config, tensors, folder.path / "tokenizer.json"
+        ),
+    )
+
+
+def assign(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, dtype: torch.dtype) -> None:
+    """Give a module the tensors under a prefix, ready for inference."""
+    own = {k.removeprefix(prefix): v.to(dtype) for k, v in tensors.items() if k.startswith(prefix)}
+    module.load_state_dict(own, assign=True)
+    module.eval().requires_grad_(False)
+
+
+def load_encoder(path: Path | None = None) -> CompactEncoder:
+    """The encoder of a model folder; None for the one that ships.
+
+    A folder is read once in a process.
+
+    Raises:
+        MissingError, DamagedError, VersionError: As `open_folder`.
+    """
+    return _load(path.resolve() if path else None)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path | None) -> CompactEncoder:
+    folder = open_folder(path)
+    return build_encoder(folder, folder.tensors())

@@ -1,0 +1,37 @@
+"""The knowledge base on disk: documents, passages and vectors, changed all or nothing."""
+
+from consilience.store.access import visible
+from consilience.store.base import (
+    AddInterruptedError,
+    AddOptions,
+    AddReport,
+    Changes,
+    EmbedReport,
+    IndexRow,
+    Problem,
+    Progress,
+    RemoveReport,
+    SourceInfo,
+    Stats,
+    VectorRows,
+)
+from consilience.store.embedding import require_fingerprint
+from consilience.store.store import Store
+
+__all__ = [
+    "AddInterruptedError",
+    "AddOptions",
+    "AddReport",
+    "Changes",
+    "EmbedReport",
+    "IndexRow",
+    "Problem",
+    "Progress",
+    "RemoveReport",
+    "SourceInfo",
+    "Stats",
+    "Store",
+    "VectorRows",
+    "require_fingerprint",
+    "visible",
+]
