@@ -37,6 +37,8 @@ help: ## List the tasks
 
 demo: $(RUNTIME) ## Install, read the example corpus, answer questions in both languages
 	@$(BIN)/consilience demo $(ARGS)
+	@echo
+	@echo "To type these commands as they stand, first: source $(BIN)/activate"
 
 test: lint types layers corpus tests ## Everything that is checked before a change is taken in
 

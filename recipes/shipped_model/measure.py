@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import torch
-from examples import Row, read_rows, title_of, untokenised
+from mixture import Row, read_rows, title_of, untokenised
 
 from consilience.evaluation import exact_match, f1
 from consilience.generation import CompactGenerator, Pair

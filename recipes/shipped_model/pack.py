@@ -1,6 +1,6 @@
 """Stage 3: from a checkpoint to the model folder that ships.
 
-    python recipes/shipped_model/pack.py RUN src/consilience/weights/compact --set prior_temperature=0.1
+python recipes/shipped_model/pack.py RUN src/consilience/weights/compact --set prior_temperature=0.1
 """
 
 import argparse

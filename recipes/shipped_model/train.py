@@ -1,8 +1,8 @@
 """Stage 2: one loop that teaches the generator to read and the retriever to find.
 
 Every step takes one batch of one task: self-made cloze questions (first part only), supervised
-reading, or retrieval with in-batch negatives (InfoNCE). Embeddings are shared by all. The schedule is
-counted in tokens; the run resumes from its last checkpoint by itself.
+reading, or retrieval with in-batch negatives (InfoNCE). Embeddings are shared by all. The schedule
+is counted in tokens; the run resumes from its last checkpoint by itself.
 
     python recipes/shipped_model/train.py DATA RUN --tokens 14000000
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from examples import Pair, Reading, cloze_readings, minilm_folder, pairs, readings
+from mixture import Pair, Reading, cloze_readings, minilm_folder, pairs, readings
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,29 +30,32 @@ RATES = {"embeddings": 2e-4, "retriever": 6e-5, "reader": 1.5e-4, "decoder": 5e-
 TEMPERATURE = 0.05
 
 
-def initial(run: Path) -> nn.ModuleDict:
+class Parts(nn.Module):
+    """All that is trained, under the names of a model folder."""
+
+    def __init__(self, shape: TransformerShape) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(shape)
+        self.retriever = EncoderStack(shape, 6)
+        self.reader = EncoderStack(shape, 6)
+        self.decoder = CopyDecoder(shape, 3)
+
+
+def initial(run: Path) -> Parts:
     """Both encoders as MiniLM's, the decoder's blocks as its upper layers, new embeddings."""
     old = load_file(minilm_folder() / "model.safetensors")
     words = load_file(run / "embeddings.safetensors")["word_embeddings"]
-    shape = TransformerShape(vocabulary_size=words.shape[0])
     layers = {k.removeprefix("encoder."): v for k, v in old.items() if k.startswith("encoder.")}
-    model = nn.ModuleDict(
-        {
-            "embeddings": Embeddings(shape),
-            "retriever": EncoderStack(shape, 6),
-            "reader": EncoderStack(shape, 6),
-            "decoder": CopyDecoder(shape, 3),
-        }
-    )
     tables = {
         k.removeprefix("embeddings."): v
         for k, v in old.items()
         if k.startswith("embeddings.") and not k.endswith("position_ids")
     }
-    model["embeddings"].load_state_dict(tables | {"word_embeddings.weight": words})
-    model["retriever"].load_state_dict(layers)
-    model["reader"].load_state_dict(layers)
-    _start_decoder(model["decoder"], layers)
+    model = Parts(TransformerShape(vocabulary_size=words.shape[0]))
+    model.embeddings.load_state_dict(tables | {"word_embeddings.weight": words})
+    model.retriever.load_state_dict(layers)
+    model.reader.load_state_dict(layers)
+    _start_decoder(model.decoder, layers)
     return model
 
 
@@ -113,7 +116,7 @@ def buckets(lengths: list[int], budget: int, rng: random.Random) -> list[list[in
     return batches
 
 
-def reading_loss(model: nn.ModuleDict, batch: list[Example], words: SubwordTokenizer) -> Tensor:
+def reading_loss(model: Parts, batch: list[Example], words: SubwordTokenizer) -> Tensor:
     """Mean negative log-likelihood of the answers' tokens, in nats."""
     rows = collate([example.row for example in batch], words=words)
     length = max(len(example.target) for example in batch)
@@ -121,9 +124,9 @@ def reading_loss(model: nn.ModuleDict, batch: list[Example], words: SubwordToken
     for index, example in enumerate(batch):
         targets[index, : len(example.target)] = torch.tensor(example.target)
     inputs = functional.pad(targets[:, :-1], (1, 0), value=words.start)
-    embeddings, decoder = model["embeddings"], model["decoder"]
+    embeddings, decoder = model.embeddings, model.decoder
     with torch.autocast("cpu", torch.bfloat16):
-        states = model["reader"](embeddings(rows.ids, rows.segments), rows.mask)
+        states = model.reader(embeddings(rows.ids, rows.segments), rows.mask)
         memory = decoder.remember(rows.source(states), embeddings)
         written = decoder(inputs, memory, embeddings)
         log_probs = decoder.target_log_probs(written, targets, memory, embeddings)
@@ -132,7 +135,9 @@ def reading_loss(model: nn.ModuleDict, batch: list[Example], words: SubwordToken
     return loss
 
 
-def pair_loss(model: nn.ModuleDict, batch: list[tuple[list[int], list[int]]], words: SubwordTokenizer) -> Tensor:
+def pair_loss(
+    model: Parts, batch: list[tuple[list[int], list[int]]], words: SubwordTokenizer
+) -> Tensor:
     """InfoNCE over the batch, both ways, in nats (Karpukhin et al., 2020, equation 2)."""
     sides = [_embed(model, [pair[side] for pair in batch], words) for side in (0, 1)]
     scores = sides[0] @ sides[1].T / TEMPERATURE
@@ -144,12 +149,12 @@ def pair_loss(model: nn.ModuleDict, batch: list[tuple[list[int], list[int]]], wo
     return both / 2
 
 
-def _embed(model: nn.ModuleDict, texts: list[list[int]], words: SubwordTokenizer) -> Tensor:
+def _embed(model: Parts, texts: list[list[int]], words: SubwordTokenizer) -> Tensor:
     length = max(map(len, texts))
     ids = torch.tensor([text + [words.pad] * (length - len(text)) for text in texts])
     mask = ids != words.pad
     with torch.autocast("cpu", torch.bfloat16):
-        states = model["retriever"](model["embeddings"](ids, torch.zeros_like(ids)), mask)
+        states = model.retriever(model.embeddings(ids, torch.zeros_like(ids)), mask)
     return mean_pool(states, mask)
 
 
@@ -197,7 +202,9 @@ def rate_at(done: float) -> float:
     return min(done / 0.04, 1.0) * max(0.02, (1.0 - done) / 0.96)
 
 
-def save(run: Path, model: nn.ModuleDict, optimiser: torch.optim.Optimizer, state: dict[str, object]) -> None:
+def save(
+    run: Path, model: Parts, optimiser: torch.optim.Optimizer, state: dict[str, object]
+) -> None:
     """A checkpoint, all or nothing."""
     part = run / "checkpoint.part"
     torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), **state}, part)
@@ -228,7 +235,10 @@ def main() -> None:
         "pairs": Task("pairs", [len(q) + len(p) for q, p in paired], args.batch * 2, 300),
     }
     model = initial(args.run)
-    groups = [{"params": list(model[k].parameters()), "lr": r, "base": r} for k, r in RATES.items()]
+    groups = [
+        {"params": list(getattr(model, part).parameters()), "lr": rate, "base": rate}
+        for part, rate in RATES.items()
+    ]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     seen, step, begun = 0, 0, time.monotonic()
     if (args.run / "checkpoint.pt").exists():
@@ -243,7 +253,13 @@ def main() -> None:
     while seen < args.tokens and time.monotonic() - begun < 60 * args.minutes:
         done = seen / args.tokens
         rng = random.Random(step)
-        name = "pairs" if rng.random() < 0.3 else "cloze" if rng.random() < 1.2 - 6 * done else "reading"
+        name = (
+            "pairs"
+            if rng.random() < 0.3
+            else "cloze"
+            if rng.random() < 1.2 - 6 * done
+            else "reading"
+        )
         batch = tasks[name].next()
         if name == "pairs":
             loss = pair_loss(model, [paired[i] for i in batch], words)
@@ -252,7 +268,7 @@ def main() -> None:
             source = supervised if name == "reading" else made
             loss = reading_loss(model, [source[i] for i in batch], words)
             seen += sum(tasks[name].lengths[i] for i in batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimiser.param_groups:
             group["lr"] = group["base"] * rate_at(done)

@@ -50,11 +50,19 @@ def test_memory_ends_where_it_should() -> None:
     assert outcome.stderr.strip().splitlines()[-1] == "MemoryError"
 
 
+LEAVE = """
+import ctypes
+unshare = ctypes.CDLL(None).unshare
+print(unshare(0x40000000) == 0 or unshare(0x50000000) == 0)
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
 def test_no_interface_but_a_dead_loopback_is_left() -> None:
-    outcome = _attempt("print(len(open('/proc/self/net/dev').read().splitlines()) - 2)")
-    if int(outcome.stdout) > 1:
+    allowed = subprocess.run([sys.executable, "-c", LEAVE], capture_output=True, check=True)
+    if allowed.stdout != b"True\n":
         pytest.skip("this system lets nobody leave its network")
+    outcome = _attempt("print(open('/proc/self/net/dev').read().count(':'))")
     assert outcome.stdout == "1\n"
 
 

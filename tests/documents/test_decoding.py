@@ -61,6 +61,12 @@ def test_damage_in_utf8_is_named_and_not_guessed_away() -> None:
     assert error.hint == "save the file as UTF-8"
 
 
+def test_a_byte_lost_from_utf8_does_not_turn_it_into_other_words() -> None:
+    whole = "时间表 table 时间".encode()
+    error = _refused(whole[:1] + whole[2:])  # which GB18030 would read as 娑闂磋〃 table 鏃堕棿
+    assert error.message.startswith("not UTF-8 (byte 0xe6 at offset 0 (line 1)")
+
+
 @pytest.mark.parametrize(
     "data",
     [b"abc \xff\xfe\x80 def", b"\xc3\x28", b"hello \x80\x81\x82 world", bytes(range(128, 256))],

@@ -203,20 +203,23 @@ def test_the_parent_imports_no_parsing_library(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 def test_a_forked_process_has_a_child_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"text")
     code = (
-        "import os; from pathlib import Path; from consilience.documents import read_document\n"
+        "import os\nfrom pathlib import Path\n"
+        "from consilience.documents import read_document\n"
+        "from consilience.documents.sandbox import SHARED\n"
         f"read = lambda: read_document(Path({str(path)!r}), source='a')[0].text\n"
         "first = read()\n"
         "pid = os.fork()\n"
-        "if pid == 0: os._exit(0 if [read() for _ in range(20)] == ['text'] * 20 else 1)\n"
-        "again = [read() for _ in range(20)]\n"
-        "print(first, set(again), os.waitpid(pid, 0)[1])"
+        "if pid == 0: os._exit(0 if SHARED._child is None and read() == 'text' else 1)\n"
+        "status = os.waitpid(pid, 0)[1]\n"
+        "print(first, read(), status, SHARED._child is None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "text {'text'} 0\n"
+    assert done.stdout == "text text 0 False\n"
 
 
 def test_limits_are_checked(tmp_path: Path) -> None:
@@ -240,6 +243,19 @@ def test_paths_that_are_no_readable_file(tmp_path: Path) -> None:
     assert reason(tmp_path / "a.exe") == "unknown format: no reader for .exe"
     (tmp_path / "empty.pdf").write_bytes(b"")
     assert reason(tmp_path / "empty.pdf") == "holds no text: the file is empty (0 bytes)"
+
+
+def test_a_name_that_is_no_text_is_a_reason() -> None:
+    with pytest.raises(DocumentError, match="its name is not valid text"):
+        read_document(Path("a.txt"), source="\udcff.txt")
+
+
+def test_a_child_that_cannot_start_is_a_reason(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(DocumentError, match="its reader cannot be started: .*No such file"):
+        sandbox.read(_request(b"x"), DEFAULT_LIMITS)
 
 
 def test_a_file_without_permission_is_a_reason(plain_user: Path) -> None:

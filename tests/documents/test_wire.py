@@ -107,7 +107,7 @@ def test_the_allowance_is_for_all_frames_together() -> None:
         ({"pages": [[1, 0, 9]]}, "a document whose pages do not lie in order inside its text"),
         ({"pages": [[1, -1, 1]]}, "a document whose pages do not lie in order inside its text"),
         (
-            {"pages": [[1, 2, 3], [2, 0, 1]]},
+            {"pages": [[1, 0, 4], [2, 1, 2], [3, 4, 4]]},
             "a document whose pages do not lie in order inside its text",
         ),
     ],

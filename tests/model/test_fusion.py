@@ -21,8 +21,9 @@ def all_log_probs(generator: TableGenerator, most: int) -> tuple[torch.Tensor, t
     """log p of every answer's tokens given each passage `[answers, k, t]`, and their mask."""
     memory = generator.read([Pair("q", "", passage) for passage in PASSAGES])
     answers = list(generator.answers(most))
-    probs, mask = torch.zeros(len(answers), len(PASSAGES), most + 1), torch.zeros(
-        len(answers), most + 1, dtype=torch.bool
+    probs, mask = (
+        torch.zeros(len(answers), len(PASSAGES), most + 1),
+        torch.zeros(len(answers), most + 1, dtype=torch.bool),
     )
     for index, ids in enumerate(answers):
         targets = torch.tensor([ids] * len(PASSAGES))

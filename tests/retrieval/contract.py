@@ -17,7 +17,9 @@ from tests.retrieval.corpus import QUESTIONS, TEXTS, fill
 ASK = "How many days of annual leave do employees receive?"
 
 
-def sources(retriever: Retriever, question: str = ASK, *, k: int = 20, **options: object) -> list[str]:
+def sources(
+    retriever: Retriever, question: str = ASK, *, k: int = 20, **options: object
+) -> list[str]:
     return [hit.passage.source for hit in retriever.search(question, k=k, **options)]  # type: ignore[arg-type]
 
 
@@ -71,8 +73,6 @@ class RetrieverContract:
         self, store: Store, question: str
     ) -> None:
         fill(store, "leave")
-        if "\ud800" in question:
-            question = question.encode("utf-8", "replace").decode()
         assert set(sources(self.open(store), question)) <= {"leave"}
 
     def test_labels_hide_passages(self, store: Store) -> None:
@@ -83,8 +83,8 @@ class RetrieverContract:
         assert sources(retriever, access=None)[0] == "leave"
         assert sources(retriever, access=("staff",))[0] == "leave"
         assert sources(retriever, access={"board", "x"})[0] == "leave"
-        for nobody in ([], ("guests",), ("staf",), ("*",), ("",)):
-            assert "leave" not in sources(retriever, access=nobody)
+        for held in ((), ("guests",), ("staf",), ("*",), ("",), ("=staff",)):
+            assert "leave" not in sources(retriever, access=held)
 
     def test_one_label_as_bare_text_is_that_label(self, store: Store) -> None:
         fill(store, "leave", access=("staff",))

@@ -3,6 +3,7 @@ import pytest
 from consilience.retrieval import HybridWeights, Retriever, open_retriever
 from consilience.store import Store
 from tests.retrieval.contract import RetrieverContract
+from tests.retrieval.corpus import fill
 from tests.retrieval.encoders import TrigramEncoder
 
 
@@ -24,8 +25,6 @@ class TestHybrid(RetrieverContract):
 
 @pytest.mark.parametrize("mode", ["bm25", "hybrid"])
 def test_simplified_questions_find_traditional_text(store: Store, mode: str) -> None:
-    from tests.retrieval.corpus import fill
-
     fill(store)
     retriever = open_retriever(store, mode=mode, encoder=TrigramEncoder())  # type: ignore[arg-type]
     assert retriever.search("停车证每月多少欧元？", k=1)[0].passage.source == "停車"

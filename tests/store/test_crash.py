@@ -22,7 +22,7 @@ from consilience.documents import Document
 from consilience.store import Store
 from tests.store.doubles import HashingEncoder
 from tests.store.processes import run, start
-from tests.store.vfs import EXIT, Countdown, Moment, WatchedVFS
+from tests.store.vfs import EXIT, Countdown, Moment, WatchedVFS, carry_out
 
 OLD = Document(text="Oldword begins it.\n\n" + "Middleold fills it. " * 60, source="changing")
 NEW = Document(text="Newword begins it.\n\n" + "Middlenew fills it. " * 90, source="changing")
@@ -92,22 +92,12 @@ def state_of(root: Path) -> State:
         }
 
 
-def watched_events(root: Path, case: str) -> list[str]:
-    """Do the case and note what it does to files."""
-    countdown = Countdown(0, "before")
-    watched = WatchedVFS(countdown)
-    CASES[case][1](root)
-    watched.unregister()
-    return countdown.events
-
-
-def stopped_at(root: Path, case: str, point: int, moment: Moment) -> int:
-    """Do the case in a fork of this process that ends at `point`; its exit code."""
+def stopped_at(root: Path, case: str, watched: WatchedVFS, countdown: Countdown) -> int:
+    """Do the case in a fork of this process, which the countdown ends; its exit code."""
     child = os.fork()
     if not child:
-        watched = WatchedVFS(Countdown(point, moment))
+        watched.event = countdown
         CASES[case][1](root)
-        watched.unregister()
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -125,22 +115,25 @@ def stop_everywhere(folder: Path, case: str, report: Path) -> None:
     """In a child without threads, which may fork: stop the case at every point, report states."""
     prepare, act = CASES[case]
     before, after = folder / "before", folder / "after"
+    watched, events = WatchedVFS(carry_out), Countdown(0, "before")
     prepare(before)
     prepare(after)
     begun = before.exists()
-    events = watched_events(after, case)
+    watched.event = events
+    act(after)
+    watched.event = carry_out
     allowed, seen = [state_of(before), state_of(after)], []
-    for point, moment in stops(events):
+    for point, moment in stops(events.seen):
         root = folder / f"{point}-{moment}"
         if begun:
             shutil.copytree(before, root)
-        assert stopped_at(root, case, point, moment) == EXIT
+        assert stopped_at(root, case, watched, Countdown(point, moment)) == EXIT
         state = state_of(root)
         assert state in allowed, f"neither old nor new when ended {moment} change {point}"
         seen.append(allowed.index(state))
         act(root)
         assert state_of(root) == allowed[1], "doing it again completes it"
-    report.write_text(json.dumps({"writes": events.count("write"), "seen": seen}))
+    report.write_text(json.dumps({"writes": events.seen.count("write"), "seen": seen}))
 
 
 @pytest.mark.parametrize("case", list(CASES))

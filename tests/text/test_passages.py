@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-import regex
+import regex  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 

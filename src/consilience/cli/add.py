@@ -52,7 +52,7 @@ class Intake:
 def add(
     paths: Annotated[
         list[Path] | None,
-        Argument(metavar="PATH…", help="Files and folders.", show_default=False),
+        Argument(metavar="PATH…", show_default=False),
     ] = None,
     *,
     intake: Intake,
@@ -60,9 +60,10 @@ def add(
     store: StoreFlag = DEFAULT_STORE,
     model: ModelFlag = None,
 ) -> int:
-    """Take documents in: read them, split them, index them.
+    """Take documents in: read, split and index them.
 
-    New files are added, changed ones replaced, unchanged ones left alone. A file that cannot be
+    PATH is a file or a folder with everything below it. New files are added,
+    changed ones replaced, unchanged ones left alone. A file that cannot be
     read is named with the reason and stops nothing else.
     """
     if not paths and not intake.re_embed:

@@ -43,9 +43,7 @@ class Manner:
     beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 1
     max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
     mode: ModeFlag = "hybrid"
-    explain: Annotated[
-        bool, Option("--explain", help="Show where each token comes from.")
-    ] = False
+    explain: Annotated[bool, Option("--explain", help="Show where each token comes from.")] = False
     history: Annotated[
         Path | None,
         Option(metavar="FILE", help="Keep the conversation in this file.", show_default=False),
@@ -96,7 +94,7 @@ class Conversation:
 def ask(
     question: Annotated[
         str | None,
-        Argument(metavar="[QUESTION]", help="Left out, a conversation.", show_default=False),
+        Argument(metavar="[QUESTION]", show_default=False),
     ] = None,
     *,
     manner: Manner,
@@ -104,7 +102,10 @@ def ask(
     store: StoreFlag = DEFAULT_STORE,
     model: ModelFlag = None,
 ) -> int:
-    """Answer a question from the knowledge base, with the passages that the answer rests on."""
+    """Answer a question, with the passages that the answer rests on.
+
+    Without QUESTION, on a terminal, questions are asked in turn; `:quit` or Ctrl-D ends.
+    """
     screen = Screen(output)
     _require_someone(question, screen)
     if question is not None:

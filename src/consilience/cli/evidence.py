@@ -13,15 +13,17 @@ from consilience.cli.screen import Part, Screen, assembled, one_line, safe
 if TYPE_CHECKING:
     from consilience.documents import Passage
     from consilience.model import Answer, Citation
-    from consilience.model.answer import Quote
     from consilience.store import Store
     from consilience.text import Span
 
 CONTEXT = 120
 """Characters of a sentence that are shown on either side of what is quoted from it."""
 
-EXCERPT = 160
+EXCERPT = 200
 """Characters of a passage that are shown where nothing is quoted from it."""
+
+MOST_PLACES = 4
+"""Stretches of a source that are named, of an answer that was pieced together from more."""
 
 QUOTED = "bold underline"
 _INDENT = 5
@@ -56,7 +58,7 @@ def draw(
         explain: Whether to show where each token comes from.
     """
     if answer.abstained:
-        _draw_abstention(answer, passages, screen)
+        _draw_abstention(passages, screen)
     else:
         _draw_answer(answer, passages, screen)
         if explain:
@@ -82,29 +84,40 @@ def _draw_answer(answer: "Answer", passages: Mapping[str, "Passage"], screen: Sc
             (screen.bar(share), "cyan"),
             f" {share:>4.0%}  ",
             place_of(passages[name]),
-            *(_characters(cited[name], screen) if name in cited else ()),
+            (_characters(cited[name], screen) if name in cited else "", "dim"),
         )
         if name in cited:
             _draw_quote(cited[name], screen)
 
 
-def _draw_abstention(answer: "Answer", passages: Mapping[str, "Passage"], screen: Screen) -> None:
+def _draw_abstention(passages: Mapping[str, "Passage"], screen: Screen) -> None:
     screen.line((screen.words.not_in_documents, "bold yellow"))
     if not passages:
         return
     screen.heading(screen.words.nearest)
     for number, passage in enumerate(passages.values(), start=1):
         screen.line((f"{number:>2} ", "dim"), place_of(passage))
-        _draw_indented([one_line(passage.text[:EXCERPT])], screen)
+        draw_excerpt(passage, screen)
+
+
+def draw_excerpt(passage: "Passage", screen: Screen) -> None:
+    """Print the beginning of a passage, indented below what names it."""
+    _draw_indented([_excerpt(passage)], screen)
+
+
+def marked(text: str, screen: Screen) -> tuple[str, str]:
+    """Safe text, set off from the text around it: by style, or by stars where there is none."""
+    return (text if screen.out.color_system else f"**{text}**"), QUOTED
+
+
+def _excerpt(passage: "Passage") -> str:
+    cut = " …" if len(passage.text) > EXCERPT else ""
+    return f"{one_line(passage.text[:EXCERPT])}{cut}"
 
 
 def _draw_quote(citation: "Citation", screen: Screen) -> None:
-    marks = ("", "") if screen.out.color_system else ("**", "**")
-    parts = [
-        (f"{marks[0]}{text}{marks[1]}", QUOTED) if quoted else text
-        for text, quoted in quoted_sentences(citation)
-    ]
-    _draw_indented(parts, screen)
+    pieces = quoted_sentences(citation)
+    _draw_indented([marked(text, screen) if quoted else text for text, quoted in pieces], screen)
 
 
 def _draw_indented(parts: Sequence[Part], screen: Screen) -> None:
@@ -113,11 +126,11 @@ def _draw_indented(parts: Sequence[Part], screen: Screen) -> None:
     screen.out.print(Padding(assembled(*parts), (0, 0, 0, _INDENT), expand=False))
 
 
-def _characters(citation: "Citation", screen: Screen) -> Iterator[Part]:
+def _characters(citation: "Citation", screen: Screen) -> str:
     """Which characters of the source are quoted, counted from 0, the end not included."""
-    for quote in citation.quotes:
-        yield "  "
-        yield screen.words.characters.format(start=quote.start, end=quote.end), "dim"
+    places = dict.fromkeys(f"{quote.start}–{quote.end}" for quote in citation.quotes)
+    shown = [*places][:MOST_PLACES] + ["…"] * (len(places) > MOST_PLACES)
+    return f"  {screen.words.characters.format(places=', '.join(shown))}" if shown else ""
 
 
 def quoted_sentences(citation: "Citation") -> list[tuple[str, bool]]:
@@ -127,9 +140,12 @@ def quoted_sentences(citation: "Citation") -> list[tuple[str, bool]]:
     """
     text = citation.passage.text
     if not citation.quotes:
-        return [(one_line(text[:EXCERPT]), False)]
+        return [(_excerpt(citation.passage), False)]
     marks = sorted(_marks(citation))
-    return [piece for span in _sentences(text, marks) for piece in _pieces(text, span, marks)]
+    sentences = [list(_pieces(text, span, marks)) for span in _sentences(text, marks)]
+    for earlier in sentences[:-1]:
+        earlier.append((" ", False))
+    return [piece for sentence in sentences for piece in sentence]
 
 
 Marks = Sequence[tuple[int, int]]
@@ -158,11 +174,13 @@ def _pieces(text: str, span: "Span", marks: Marks) -> Iterator[tuple[str, bool]]
     first = max(span.start, inside[0][0] - CONTEXT)
     last = min(span.end, inside[-1][1] + CONTEXT)
     cuts = sorted({first, last, *(cut for mark in inside for cut in mark)})
-    yield ("… " if first > span.start else "", False)
+    if first > span.start:
+        yield "… ", False
     for start, end in pairwise(cuts):
         quoted = any(a <= start and end <= b for a, b in inside)
         yield _shown(text[start:end]), quoted
-    yield (" …" if last < span.end else " ", False)
+    if last < span.end:
+        yield " …", False
 
 
 def _shown(text: str) -> str:
@@ -193,7 +211,7 @@ def _summary(answer: "Answer", screen: Screen) -> str:
     took = answer.timings_ms
     find, whole = took.get("retrieve", 0.0), took.get("total", 0.0)
     parts = (
-        screen.words.support.format(confidence=answer.confidence),
+        screen.words.confidence.format(confidence=answer.confidence),
         screen.words.timings.format(retrieve=find, write=whole - find),
     )
     return " · ".join(parts)

@@ -91,7 +91,7 @@ def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Answers from your own documents, with the passages and characters they rest on."""
+    """Answers from your own documents, with the passages they rest on."""
     if version:
         from consilience import __version__
 

@@ -20,14 +20,12 @@ class Words:
     error: str
     hint: str
     next: str
-    answer: str
     question: str
     sources: str
     nearest: str
     not_in_documents: str
-    support: str
+    confidence: str
     tokens: str
-    cited: str
     timings: str
     characters: str
     loading: str
@@ -55,7 +53,6 @@ class Words:
     length: str
     pages: str
     passages: str
-    passage: str
     ok: str
     problem: str
     all_well: str
@@ -70,16 +67,14 @@ ENGLISH = Words(
     error="error",
     hint="hint",
     next="next",
-    answer="Answer",
     question="Question",
     sources="Sources",
     nearest="Nearest passages",
     not_in_documents="Not in the documents: the passages found do not support an answer.",
-    support="support {confidence:.0%}",
+    confidence="confidence {confidence:.0%}",
     tokens="Where each token comes from",
-    cited="the passage with the largest share",
     timings="{retrieve:.0f} ms to find, {write:.0f} ms to read and write",
-    characters="characters {start}–{end}",
+    characters="characters {places}",
     loading="loading the model…",
     welcome="Ask about your documents. :quit or Ctrl-D ends the conversation.",
     prompt="? ",
@@ -111,7 +106,6 @@ ENGLISH = Words(
     length="Characters",
     pages="Pages",
     passages="Passages",
-    passage="Passage",
     ok="ok",
     problem="problem",
     all_well="No problem found.",
@@ -126,16 +120,14 @@ CHINESE = Words(
     error="错误",
     hint="提示",
     next="接下来",
-    answer="回答",
     question="问题",
     sources="出处",
     nearest="最接近的段落",
     not_in_documents="文档中没有答案：找到的段落不足以支持任何回答。",
-    support="支持度 {confidence:.0%}",
+    confidence="置信度 {confidence:.0%}",
     tokens="每个词元出自何处",
-    cited="占比最大的段落",
     timings="检索 {retrieve:.0f} 毫秒，阅读与作答 {write:.0f} 毫秒",
-    characters="第 {start}–{end} 字符",
+    characters="第 {places} 字符",
     loading="正在加载模型……",
     welcome="请就您的文档提问。输入 :quit 或按 Ctrl-D 结束对话。",
     prompt="？ ",
@@ -167,7 +159,6 @@ CHINESE = Words(
     length="字符",
     pages="页",
     passages="段落",
-    passage="段落",
     ok="正常",
     problem="问题",
     all_well="没有发现问题。",

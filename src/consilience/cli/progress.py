@@ -14,8 +14,8 @@ from consilience.cli.messages import Words
 from consilience.cli.screen import Screen, one_line
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
     from consilience.store import Progress
 

@@ -18,15 +18,16 @@ EXAMPLES = (
 def remove(
     sources: Annotated[
         list[str],
-        Argument(metavar="SOURCE…", help="As `show` lists them; with a / at the end, a folder."),
+        Argument(metavar="SOURCE…"),
     ],
     *,
     output: Output,
     store: StoreFlag = DEFAULT_STORE,
 ) -> int:
-    """Remove sources: their text, and their passages in every index, at once.
+    """Remove sources: text and passages, from every index at once.
 
-    Either all of them go or, when one is not there, none.
+    SOURCE is a name as `consilience show` lists it, or a folder with / at
+    its end. Either all of them go or, when one is not there, none.
     """
     screen = Screen(output)
     with open_store(store) as opened:

@@ -33,13 +33,13 @@ _UNSAFE = re.compile(
 
 
 def safe(text: str) -> str:
-    """Text whose every character shows or spaces and none steers the terminal.
+    r"""Text whose every character shows or spaces and none steers the terminal.
 
     Joiners inside emoji and scripts stay, since they only shape what is shown.
 
     Example:
-        >>> safe("a\\x1b[31mb")
-        'a\\\\x1b[31mb'
+        >>> print(safe("red: \x1b[31m"))
+        red: \x1b[31m
     """
     return _UNSAFE.sub(lambda found: _escape(found[0]), text)
 

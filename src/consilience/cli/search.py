@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from consilience.cli.evidence import place_of
+from consilience.cli.evidence import draw_excerpt, place_of
 from consilience.cli.flags import DEFAULT_STORE, AccessFlag, ModelFlag, Output, StoreFlag
 from consilience.cli.opening import again, checked_question, load_rag, open_store
-from consilience.cli.screen import Screen, assembled, one_line
+from consilience.cli.screen import Screen
 
 if TYPE_CHECKING:
     from consilience.retrieval import Hit, Retriever
@@ -21,9 +21,6 @@ EXAMPLES = (
     'consilience search "差旅补助的申请条件" --mode bm25',
     'consilience search "opening hours" --k 20 --json',
 )
-
-EXCERPT = 240
-"""Characters of a passage that the table shows."""
 
 ModeFlag = Annotated[
     Literal["bm25", "dense", "hybrid"],
@@ -41,7 +38,7 @@ class Ranking:
 
 
 def search(
-    question: Annotated[str, Argument(metavar="QUESTION", help="What is looked for.")],
+    question: Annotated[str, Argument(metavar="QUESTION")],
     *,
     ranking: Ranking,
     output: Output,
@@ -90,14 +87,13 @@ def _draw(hits: Sequence["Hit"], screen: Screen, store: Path) -> None:
     if not hits:
         screen.line(screen.words.no_hits)
         return
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for options in ({"justify": "right"}, {"no_wrap": True}, {"overflow": "fold"}):
-        table.add_column(**options)  # type: ignore[arg-type]
     for rank, hit in enumerate(hits, start=1):
-        head = assembled((place_of(hit.passage), "bold"), (f"  {hit.passage.id}", "dim"))
-        table.add_row(str(rank), f"{hit.score:.3f}", head)
-        table.add_row("", "", assembled(one_line(hit.passage.text[:EXCERPT])))
-    screen.out.print(table)
+        screen.line(
+            (f"{rank:>2} ", "dim"),
+            f"{hit.score:7.3f}  ",
+            (place_of(hit.passage), "bold"),
+            (f"  {hit.passage.id}", "dim"),
+        )
+        draw_excerpt(hit.passage, screen)
+    screen.line()
     screen.next("show", hits[0].passage.id, *again(store))

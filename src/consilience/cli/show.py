@@ -1,4 +1,4 @@
-"""`consilience show`: what the knowledge base holds, what a source holds, where a passage stands."""
+"""`consilience show`: what is in the knowledge base, in a source, and around a passage."""
 
 from contextlib import suppress
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument
 
-from consilience.cli.evidence import QUOTED, place_of
+from consilience.cli.evidence import marked, place_of
 from consilience.cli.flags import DEFAULT_STORE, Output, StoreFlag
 from consilience.cli.opening import again, open_store
 from consilience.cli.screen import Screen, assembled, one_line, safe
@@ -30,17 +30,17 @@ CONTEXT = 240
 def show(
     name: Annotated[
         str | None,
-        Argument(
-            metavar="[SOURCE|PASSAGE_ID]",
-            help="Left out, the whole knowledge base.",
-            show_default=False,
-        ),
+        Argument(metavar="[SOURCE|PASSAGE_ID]", show_default=False),
     ] = None,
     *,
     output: Output,
     store: StoreFlag = DEFAULT_STORE,
 ) -> int:
-    """Show the knowledge base, one of its sources, or a passage where it stands."""
+    """Show the knowledge base, a source, or a passage where it stands.
+
+    SOURCE is a name as the list of the whole knowledge base has it.
+    PASSAGE_ID stands beside each passage that `consilience search` finds.
+    """
     screen = Screen(output)
     with open_store(store) as opened:
         if name is None:
@@ -121,7 +121,6 @@ def _show_source(store: "Store", document: "Document", screen: Screen) -> None:
         words.passages: str(info.passages),
     }
     _draw_facts(facts | dict(document.metadata), screen)
-    screen.next("remove", document.source, *again(store.path))
 
 
 def _source_document(document: "Document", info: "SourceInfo") -> dict[str, Any]:
@@ -142,9 +141,10 @@ def _show_passage(passage: "Passage", document: "Document", screen: Screen) -> N
     facts = {words.title: passage.title, words.contributor: passage.contributor}
     _draw_facts(facts | {words.access: labels}, screen)
     screen.line()
-    marked = passage.text if screen.out.color_system else f"**{passage.text}**"
     screen.out.print(
-        assembled((_lines(before), "dim"), (_lines(marked), QUOTED), (_lines(after), "dim"))
+        assembled(
+            (_lines(before), "dim"), marked(_lines(passage.text), screen), (_lines(after), "dim")
+        )
     )
 
 

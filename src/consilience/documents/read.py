@@ -44,12 +44,21 @@ def read_document(
     try:
         suffix = path.suffix.lower()
         format_of_name(suffix)
+        _refuse_odd_name(source + path.name)
         with _opened(path, limits) as (file, size):
             request = Request(file=file, size=size, source=source, stem=path.stem, suffix=suffix)
             return SHARED.read(request, limits)
     except DocumentError as error:
         error.add_note(f"while reading {path}")
         raise
+
+
+def _refuse_odd_name(name: str) -> None:
+    """Refuse a name whose bytes are no text in the encoding of the file system."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DocumentError("its name is not valid text", hint="rename it") from error
 
 
 def kind_of_file(mode: int) -> str:

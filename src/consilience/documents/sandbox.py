@@ -44,7 +44,6 @@ _ESCAPED = 6  # bytes of one character in a JSON string, as in \u0001
 _RECORD = 32  # bytes of answer for one byte of file, as in a file of records of one word each
 _GRACE = 5.0  # seconds for a child that has closed its pipe to be gone
 
-
 _SPLIT = "split the file, or raise the limit"
 _REPAIR = "open it in its program and save it again"
 
@@ -128,22 +127,7 @@ class _Child:
     def __init__(self, limits: ReadLimits) -> None:
         self._limits = limits
         self._late = False
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                *_FLAGS,
-                "-c",
-                _BOOT,
-                json.dumps(_import_path()),
-                str(limits.memory_bytes),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(),
-            cwd=os.path.abspath(os.sep),
-            start_new_session=True,
-        )
+        self._process = _started(limits)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests: BinaryIO = self._process.stdin  # type: ignore[assignment]
@@ -234,6 +218,22 @@ class _Child:
         if self._process.returncode is None:
             return DocumentError(f"its reader answered nonsense ({error})")
         return cause_of_death(self._process.returncode, self._limits)
+
+
+def _started(limits: ReadLimits) -> subprocess.Popen[bytes]:
+    command = [sys.executable, *_FLAGS, "-c", _BOOT, json.dumps(_import_path())]
+    try:
+        return subprocess.Popen(
+            [*command, str(limits.memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+            cwd=os.path.abspath(os.sep),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise DocumentError(f"its reader cannot be started: {error}") from error
 
 
 def _outcome(message: Message, documents: list[Document]) -> _Outcome:

@@ -50,8 +50,8 @@ def main(memory_bytes: int) -> None:
 
 def _serve(requests: BinaryIO, replies: BinaryIO, memory_bytes: int) -> None:
     for count, header in enumerate(read_frames(requests, most=_LONGEST_LIFE), start=1):
-        file = _received(requests, header)
-        outcome = _answer(replies, file, memory_bytes)
+        # No name keeps the file: its bytes must be gone before the next one comes.
+        outcome = _answer(replies, _received(requests, header), memory_bytes)
         outcome["last"] |= count == FILES_PER_CHILD or peak_memory() > _SPENT * memory_bytes
         write_frame(replies, outcome)
         if outcome["last"]:

@@ -40,9 +40,7 @@ class Embeddings(nn.Module):
 
     def forward(self, ids: Tensor, segments: Tensor, first_position: int = 0) -> Tensor:
         """`[rows, length]` ids and segments to `[rows, length, hidden]`."""
-        positions = torch.arange(
-            first_position, first_position + ids.shape[1], device=ids.device
-        )
+        positions = torch.arange(first_position, first_position + ids.shape[1], device=ids.device)
         embedded = (
             self.word_embeddings(ids)
             + self.token_type_embeddings(segments)
@@ -91,7 +89,8 @@ class Projections(nn.Module):
 
     def split(self, projected: Tensor) -> Tensor:
         """`[rows, length, hidden]` to `[rows, heads, length, size]`."""
-        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        rows, length, _ = projected.shape
+        return projected.view(rows, length, self.heads, -1).transpose(1, 2)
 
     def keys_values(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of `[rows, length, hidden]`, each `[rows, heads, length, size]`."""
@@ -120,9 +119,7 @@ class Attention(nn.Module):
         self.self = Projections(shape)
         self.output = Residual(shape.hidden_size, shape.hidden_size, shape.layer_norm_eps)
 
-    def forward(
-        self, states: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
-    ) -> Tensor:
+    def forward(self, states: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """`[rows, queries, hidden]` attending to given keys and values."""
         mixed = attend(self.self.split(self.self.query(states)), keys, values, bias)
         attended: Tensor = self.output(mixed, states)

@@ -142,13 +142,13 @@ def build_encoder(folder: ModelFolder, tensors: dict[str, Tensor]) -> CompactEnc
         SubwordTokenizer.load(folder.path / "tokenizer.json"),
         embeddings=embeddings,
         layers=layers,
-        fingerprint=retriever_fingerprint(
-            folder.config, tensors, folder.path / "tokenizer.json"
-        ),
+        fingerprint=retriever_fingerprint(folder.config, tensors, folder.path / "tokenizer.json"),
     )
 
 
-def assign(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, dtype: torch.dtype) -> None:
+def assign(
+    module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, dtype: torch.dtype
+) -> None:
     """Give a module the tensors under a prefix, ready for inference."""
     own = {k.removeprefix(prefix): v.to(dtype) for k, v in tensors.items() if k.startswith(prefix)}
     module.load_state_dict(own, assign=True)

@@ -40,7 +40,8 @@ class ModelConfig:
         reader_tokens: Sub-words of a question and a passage that the generator reads together.
         prior_temperature: Scores are divided by it before p(d | x) = softmax(scores).
         support_threshold: Below this support an answer is withheld.
-        hybrid_weights: Share of the lexical half in a hybrid score, by language of the question.
+        hybrid_weights: Share of the dense half in a hybrid score, by language of the question
+            (`zh`, `en`, `other`).
     """
 
     vocabulary_size: int
@@ -112,7 +113,9 @@ def open_folder(path: Path | None = None) -> ModelFolder:
     return ModelFolder(path, _config(path / "config.json"), digests)
 
 
-def write_folder(path: Path, config: ModelConfig, tensors: "Mapping[str, Tensor]", tokenizer: str) -> None:
+def write_folder(
+    path: Path, config: ModelConfig, tensors: "Mapping[str, Tensor]", tokenizer: str
+) -> None:
     """Write a model folder; the manifest comes last, so a torn folder is never taken for a whole.
 
     Args:

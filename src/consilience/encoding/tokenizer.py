@@ -1,9 +1,9 @@
 """Text to sub-word ids with exact character offsets, for Chinese and English.
 
-WordPiece over text that was folded first: compatibility forms to plain ones, traditional Chinese to
-simplified, upper case to lower. Folding never moves an offset, so every token knows which characters
-of the original text it stands for; that is how an answer gets its spelling, its capitals and its
-place in the source back.
+WordPiece over text that was folded first: compatibility forms to plain ones, traditional Chinese
+to simplified, upper case to lower. Every token keeps the offsets of the characters that it stands
+for in the original text; that is how an answer gets its spelling, its capitals and its place in the
+source back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from consilience.errors import DamagedError
 from consilience.text import fold_han
 
 PAD, UNKNOWN, START, SEPARATOR, MASK, NONE = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[NONE]"
@@ -37,9 +38,15 @@ class SubwordTokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.pad, self.unknown, self.start, self.separator, self.mask, self.none = (
-            tokenizer.token_to_id(token) for token in SPECIAL
+            self._special_id(token) for token in SPECIAL
         )
-        self._special = frozenset(map(tokenizer.token_to_id, SPECIAL))
+        self._special = frozenset(map(self._special_id, SPECIAL))
+
+    def _special_id(self, token: str) -> int:
+        found = self._tokenizer.token_to_id(token)
+        if found is None:
+            raise DamagedError(f"the vocabulary has no {token}", hint="copy the model folder again")
+        return int(found)
 
     @classmethod
     def load(cls, path: Path) -> "SubwordTokenizer":

@@ -2,8 +2,8 @@
 
 English follows SQuAD's scorer (Rajpurkar et al., 2016): lower case, no punctuation, no articles,
 words as a bag. Chinese follows CMRC 2018's (Cui et al., 2019): no punctuation, characters and Latin
-words as tokens, overlap counted as the longest common stretch. Of several references the best counts.
-Both return a share from 0 to 1.
+words as tokens, overlap counted as the longest common stretch. Of several references the best
+counts. Both return a share from 0 to 1.
 """
 
 import re

@@ -69,7 +69,7 @@ class Generator(Protocol):
         ...
 
     def score(self, memory: Any, targets: "Tensor") -> "Tensor":
-        """log p of given answers, float32.
+        """Log p of given answers, float32.
 
         Args:
             memory: Of `read`.

@@ -93,27 +93,27 @@ class CompactGenerator(torch.nn.Module):
 
     def reorder(self, state: DecoderCache, parents: Tensor) -> None:
         """Beam `i` of each row goes on from beam `parents[row, i]`."""
-        rows, beams = parents.shape
+        rows = parents.shape[0]
         width = state.keys[0].shape[0] // rows
         flat = (torch.arange(rows)[:, None] * width + parents).reshape(-1)
         state.keys = [keys[flat] for keys in state.keys]
         state.values = [values[flat] for values in state.values]
 
     def target_log_probs(self, memory: SourceMemory, targets: Tensor) -> Tensor:
-        """log p of targets, `[rows, steps]`, with gradient."""
+        """Log p of targets, `[rows, steps]`, with gradient."""
         inputs = functional.pad(targets[:, :-1], (1, 0), value=self.start)
         states = self.decoder(inputs, memory, self.embeddings)
         return self.decoder.target_log_probs(states, targets, memory, self.embeddings)
 
     def next_log_probs(self, memory: SourceMemory, targets: Tensor) -> Tensor:
-        """log p of every token at each step given the target before it, `[rows, steps, v]`."""
+        """Log p of every token at each step given the target before it, `[rows, steps, v]`."""
         inputs = functional.pad(targets[:, :-1], (1, 0), value=self.start)
         states = self.decoder(inputs, memory, self.embeddings)
         return self.decoder.log_probs(states, memory, self.embeddings)
 
     @torch.inference_mode()
     def score(self, memory: CompactMemory, targets: Tensor) -> Tensor:
-        """log p of given answers, `[rows, steps]`, float32."""
+        """Log p of given answers, `[rows, steps]`, float32."""
         return self.target_log_probs(memory.source, targets)
 
     def decode(self, ids: Sequence[int]) -> str:

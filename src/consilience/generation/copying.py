@@ -115,9 +115,14 @@ class CopyDecoder(nn.Module):
         self.transform = Residual(shape.hidden_size, shape.hidden_size, shape.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(shape.vocabulary_size))
 
+    @property
+    def layers(self) -> list[DecoderLayer]:
+        """The layers, by their type."""
+        return [layer for layer in self.layer if isinstance(layer, DecoderLayer)]
+
     def remember(self, source: Source, embeddings: Embeddings) -> SourceMemory:
         """Everything of the source that every step needs."""
-        pairs = [layer.crossattention.self.keys_values(source.states) for layer in self.layer]
+        pairs = [layer.crossattention.self.keys_values(source.states) for layer in self.layers]
         before = functional.pad(source.ids[:, :-1], (1, 0))
         pointers = self.pointer_key(source.states)
         pointers = pointers + self.pointer_previous(embeddings.word_embeddings(before))
@@ -141,10 +146,10 @@ class CopyDecoder(nn.Module):
         Returns:
             `[rows, steps, hidden]`.
         """
-        states = embeddings(ids, torch.zeros_like(ids))
+        states: Tensor = embeddings(ids, torch.zeros_like(ids))
         steps = ids.shape[1]
         causal = torch.full((steps, steps), -1e9, device=ids.device).triu(1)
-        for layer, keys, values in zip(self.layer, memory.keys, memory.values, strict=True):
+        for layer, keys, values in zip(self.layers, memory.keys, memory.values, strict=True):
             own_keys, own_values = layer.attention.self.keys_values(states)
             states = layer.attention(states, own_keys, own_values, causal)
             states = layer.finish(states, keys, values, memory.bias)
@@ -169,8 +174,8 @@ class CopyDecoder(nn.Module):
         """
         rows, beams = ids.shape
         flat = ids.reshape(rows * beams, 1)
-        states = embeddings(flat, torch.zeros_like(flat), first_position=cache.steps)
-        for index, layer in enumerate(self.layer):
+        states: Tensor = embeddings(flat, torch.zeros_like(flat), first_position=cache.steps)
+        for index, layer in enumerate(self.layers):
             keys, values = self._grow(cache, index, *layer.attention.self.keys_values(states))
             own = layer.attention(states, keys, values, None).view(rows, beams, -1)
             out = layer.finish(own, memory.keys[index], memory.values[index], memory.bias)
@@ -193,7 +198,7 @@ class CopyDecoder(nn.Module):
 
     def vocabulary_logits(self, states: Tensor, embeddings: Embeddings) -> Tensor:
         """Logits over the vocabulary, tied to the embeddings, `[..., vocabulary]`, float32."""
-        transformed = self.transform(functional.gelu(states), states)
+        transformed: Tensor = self.transform(functional.gelu(states), states)
         logits = functional.linear(transformed, embeddings.word_embeddings.weight, None)
         return logits.float() + self.bias.float()
 
@@ -201,10 +206,11 @@ class CopyDecoder(nn.Module):
         """Where the pointer stands, `[rows, steps, length]`, float32, before the softmax."""
         query = self.pointer_query(states)
         scores = (query @ memory.pointers.transpose(-1, -2)).float()
-        return scores / math.sqrt(query.shape[-1]) + memory.pointer_bias
+        pointed: Tensor = scores / math.sqrt(query.shape[-1]) + memory.pointer_bias
+        return pointed
 
     def log_probs(self, states: Tensor, memory: SourceMemory, embeddings: Embeddings) -> Tensor:
-        """log p over the vocabulary, `[rows, steps, vocabulary]`, float32."""
+        """Log p over the vocabulary, `[rows, steps, vocabulary]`, float32."""
         gate = self.gate(states).float()
         written = self.vocabulary_logits(states, embeddings).log_softmax(-1)
         written = written + functional.logsigmoid(-gate)
@@ -215,7 +221,7 @@ class CopyDecoder(nn.Module):
     def target_log_probs(
         self, states: Tensor, targets: Tensor, memory: SourceMemory, embeddings: Embeddings
     ) -> Tensor:
-        """log p of given tokens only, `[rows, steps]`: the training loss without the full mixture.
+        """Log p of given tokens only, `[rows, steps]`: the training loss without the full mixture.
 
         Args:
             states: `[rows, steps, hidden]`.

@@ -34,7 +34,9 @@ class Row:
     offsets: list[tuple[int, int]]
 
 
-def join(question: Tokens, title: Tokens, passage: Tokens, *, words: SubwordTokenizer, window: int) -> Row:
+def join(
+    question: Tokens, title: Tokens, passage: Tokens, *, words: SubwordTokenizer, window: int
+) -> Row:
     """One row of at most `window` ids; a question too long for it keeps its head and its tail."""
     asked = _shorten(question.ids, window - LEAST_PASSAGE - 3)
     head = [words.start, *asked, words.separator, *title.ids[:24]]

@@ -1,17 +1,17 @@
-"""Writing an answer from the sum: greedy and beam search over all passages of all questions at once.
+"""Writing an answer from the sum: greedy and beam search over all passages at once.
 
 Both fusions are searched by the same loop. What is summed at a step is
 
     p(y_t | x, y_<t) = sum over d of w_d(y_<t) p(y_t | x, d, y_<t)
 
-RAG-Token keeps the weights at the prior; RAG-Sequence moves them to the posterior given what was
-written, `w_d(y_<t) proportional to p(d | x) p(y_<t | x, d)`, whose product over steps is exactly its sum over
-whole answers. So every beam's score is the true log p(y | x), no candidate needs re-scoring, and the
-posterior of each token is at hand without another pass.
+RAG-Token keeps the weights at the prior. RAG-Sequence moves them to the posterior given what was
+written, `w_d(y_<t)` proportional to `p(d | x) p(y_<t | x, d)`, and the product of its steps is then
+exactly its sum over whole answers. So every beam's score is the true log p(y | x), no candidate
+needs re-scoring, and the posterior of each token is at hand without another pass.
 
 A generator that can say "not in this passage" says it at the first step, for nothing: the share of
-the prior whose passages did not say so is the *support* of there being an answer at all. Answers are
-then searched given that there is one.
+the prior whose passages did not say so is the *support* of there being an answer at all. Answers
+are then searched given that there is one.
 """
 
 from collections.abc import Sequence

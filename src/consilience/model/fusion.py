@@ -92,7 +92,9 @@ def token_log_likelihood(log_weights: Tensor, log_probs: Tensor, mask: Tensor) -
     return (steps * mask).sum(-1)
 
 
-def answer_posterior(log_weights: Tensor, log_probs: Tensor, mask: Tensor, *, fusion: Fusion) -> Tensor:
+def answer_posterior(
+    log_weights: Tensor, log_probs: Tensor, mask: Tensor, *, fusion: Fusion
+) -> Tensor:
     """`p(d | x, y)` of a whole answer.
 
     For RAG-Sequence this is Bayes' rule on the answer. Under RAG-Token every token has a posterior
@@ -114,7 +116,9 @@ def answer_posterior(log_weights: Tensor, log_probs: Tensor, mask: Tensor, *, fu
     return tokens.sum(-1) / mask.sum(-1, keepdim=True).clamp_min(1)
 
 
-def log_likelihood(log_weights: Tensor, log_probs: Tensor, mask: Tensor, *, fusion: Fusion) -> Tensor:
+def log_likelihood(
+    log_weights: Tensor, log_probs: Tensor, mask: Tensor, *, fusion: Fusion
+) -> Tensor:
     """`log p(y | x)` under the fusion named; shapes as `sequence_log_likelihood`."""
     chosen = {"sequence": sequence_log_likelihood, "token": token_log_likelihood}[fusion]
     return chosen(log_weights, log_probs, mask)

@@ -1,8 +1,8 @@
 """`Rag`: a retriever and a generator joined, loaded, asked and saved.
 
 The way of a question: history joins it, the retriever proposes passages, their scores become the
-prior, the generator reads all of them at once, the sum is searched, and what it wrote is found again
-in the sources. It knows no files of documents and no screen.
+prior, the generator reads all of them at once, the sum is searched, and what it wrote is found
+again in the sources. It knows no files of documents and no screen.
 """
 
 import time
@@ -180,10 +180,14 @@ class Rag:
         hits = self.retriever(store, options.mode).search(asked, k=options.k, access=options.access)
         clock.mark("retrieve")
         if not hits:
-            return Answer("", abstained=True, confidence=0.0, question=asked, timings_ms=clock.all())
+            return Answer(
+                "", abstained=True, confidence=0.0, question=asked, timings_ms=clock.all()
+            )
         return self._answer(asked, hits, options, clock)
 
-    def _answer(self, asked: str, hits: Sequence[Hit], options: AskOptions, clock: _Clock) -> Answer:
+    def _answer(
+        self, asked: str, hits: Sequence[Hit], options: AskOptions, clock: _Clock
+    ) -> Answer:
         generator = self.model.generator
         memory = generator.read([Pair(asked, h.passage.title, h.passage.text) for h in hits])
         clock.mark("read")

@@ -94,8 +94,9 @@ class RagModel(nn.Module):
         likelihood = log_likelihood(prior, log_probs, mask, fusion=fusion)
         logits = None
         if return_logits:
-            full = self.generator.next_log_probs(memory, spread).unflatten(0, (b, k))
-            logits = marginal(prior[..., None].expand(b, k, full.shape[2]), full)
+            full = self.generator.next_log_probs(memory, spread)
+            steps = prior[..., None].expand(b, k, full.shape[1])
+            logits = marginal(steps, full.view(b, k, *full.shape[1:]))
         return RagOutput(
             log_prior=prior,
             loss=-likelihood.mean(),
@@ -118,9 +119,7 @@ class RagModel(nn.Module):
 
 def _check(scores: Tensor, fusion: str) -> None:
     if fusion not in FUSIONS:
-        raise UsageError(
-            f"unknown fusion {fusion!r}", hint=f"choose one of: {', '.join(FUSIONS)}"
-        )
+        raise UsageError(f"unknown fusion {fusion!r}", hint=f"choose one of: {', '.join(FUSIONS)}")
     if bool(scores.isnan().any()):
         row = int(scores.isnan().any(-1).nonzero()[0])
         raise UsageError(

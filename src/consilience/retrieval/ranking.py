@@ -51,6 +51,7 @@ class PassageRetriever:
             BusyError: Another process is building an index that does not exist yet.
         """
         _require_question(question, k)
+        question = question.encode(errors="replace").decode()  # terminals hand on half characters
         held = _held(access)
         depth = k + _SPARE
         while True:

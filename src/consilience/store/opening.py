@@ -51,6 +51,8 @@ def _require_free(root: Path, *, create: bool) -> None:
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root} is a file; a store is a folder", hint="consilience add PATH")
     others = sorted(p.name for p in root.iterdir() if p.name[0] != ".") if root.exists() else []
+    if (root / DATABASE).exists():
+        return  # Another process has made it just now.
     if DERIVED in others:
         raise damaged(root / DATABASE, "the file is gone, its indexes are still there")
     if others:
@@ -78,20 +80,18 @@ def _make_folder(path: Path) -> None:
 
 def _require_store(database: Database, *, create: bool) -> None:
     """Make the tables of a new store, or see that they are there and not from the future."""
+    # Asked first: another process may be making the tables, and this folder after them, just now.
+    finished = (database.path.parent / DERIVED).exists()
     if not database.execute("SELECT name FROM sqlite_schema LIMIT 1"):
-        _require_unfinished(database.path, create=create)
+        if finished:
+            raise damaged(database.path, "it is empty, its indexes are still there")
+        if not create:
+            raise _missing(database.path.parent)
         _initialise(database)
     if database.execute("PRAGMA application_id")[0][0] != APPLICATION_ID:
         raise damaged(database.path, "it is an SQLite database, but not a store's")
     with database.translated():
         _require_version(database.path, database.meta("schema"), database.meta("created_by"))
-
-
-def _require_unfinished(path: Path, *, create: bool) -> None:
-    if (path.parent / DERIVED).exists():
-        raise damaged(path, "it is empty, its indexes are still there")
-    if not create:
-        raise _missing(path.parent)
 
 
 def _require_version(path: Path, schema: object, created_by: object) -> None:

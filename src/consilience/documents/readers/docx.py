@@ -35,7 +35,18 @@ class _Styles:
 
     names: dict[str, str]
 
+    @classmethod
+    def of_document(cls, word: "WordDocument") -> "_Styles":
+        """The styles that a document defines, read leniently: they only help to find a title."""
+        names = {}
+        for style in word.styles.element.iter(f"{_W}style"):
+            name = style.find(f"{_W}name")
+            if name is not None:
+                names[style.get(f"{_W}styleId", "")] = name.get(f"{_W}val", "")
+        return cls(names)
+
     def of(self, paragraph: Element) -> str:
+        """The name of a paragraph's style in lower case; empty for the default style."""
         style = paragraph.find(f"{_W}pPr/{_W}pStyle")
         key = "" if style is None else style.get(f"{_W}val", "")
         return self.names.get(key, key).lower()
@@ -51,7 +62,7 @@ def read_docx(file: RawFile) -> list[Document]:
 
     check_archive(file.data)
     word = docx.Document(BytesIO(file.data))
-    styles = _Styles({style.style_id: style.name or "" for style in word.styles})
+    styles = _Styles.of_document(word)
     builder = TextBuilder(file.text_chars)
     title = title_from(word.core_properties.title)
     for part in (word.element.body, *_notes(word)):

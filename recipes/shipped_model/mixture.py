@@ -87,7 +87,11 @@ def locate(row: Row) -> tuple[int, int] | None:
         starts = row.get("answer_starts") or row.get("answer_start") or []
         starts = starts if isinstance(starts, list) else [starts]
         start = starts[place] if place < len(starts) else row["context"].find(answer)
-        if start is not None and start >= 0 and row["context"][start : start + len(answer)] == answer:
+        if (
+            start is not None
+            and start >= 0
+            and row["context"][start : start + len(answer)] == answer
+        ):
             return start, start + len(answer)
         start = row["context"].find(answer)
         if answer and start >= 0:
@@ -107,7 +111,9 @@ def size_for(text: str) -> int:
     return 140 if share > 0.3 else 540
 
 
-def extractive(rows: Iterable[Row], rng: random.Random, *, tokenised: bool = False) -> Iterator[Reading]:
+def extractive(
+    rows: Iterable[Row], rng: random.Random, *, tokenised: bool = False
+) -> Iterator[Reading]:
     """Readings of a SQuAD-like set."""
     for row in rows:
         place = locate(row)
@@ -116,7 +122,13 @@ def extractive(rows: Iterable[Row], rng: random.Random, *, tokenised: bool = Fal
         text, start, end = window(row["context"], *place, size_for(row["context"]), rng)
         if tokenised:
             head, span = untokenised(text[:start]), untokenised(text[start:end])
-            text = head + (" " if head and text[start - 1] == " " else "") + span + " " + untokenised(text[end:])
+            text = (
+                head
+                + (" " if head and text[start - 1] == " " else "")
+                + span
+                + " "
+                + untokenised(text[end:])
+            )
             start = text.find(span, max(0, len(head) - 1))
             end = start + len(span)
         yield Reading(row["question"], title_of(row), text, start, end)
@@ -131,7 +143,7 @@ def unanswerable(rows: Iterable[Row], rng: random.Random) -> Iterator[Reading]:
 
 
 def cross_lingual(rows: Iterable[Row], rng: random.Random) -> Iterator[Reading]:
-    """XQuAD both ways: the question in one language, the passage in the other, and Chinese twice."""
+    """XQuAD both ways, question and passage in two languages, and Chinese over Chinese."""
     for row in rows:
         for asked, told in (("zh", "en"), ("en", "zh"), ("zh", "zh")):
             answers = row.get(f"answers_{told}") or []
@@ -259,7 +271,9 @@ def pairs(data: Path, seed: int = 9) -> list[Pair]:
         for reading in extractive(
             read_rows(data / name / "train.jsonl.gz"), rng, tokenised=name == "qed_nq"
         ):
-            passage = f"{reading.title}\n{reading.passage}" if rng.random() < 0.5 else reading.passage
+            passage = (
+                f"{reading.title}\n{reading.passage}" if rng.random() < 0.5 else reading.passage
+            )
             found += [Pair(reading.question, passage)] * (3 if name in {"cmrc2018", "drcd"} else 1)
     for row in read_rows(data / "reqa_squad" / "train.jsonl.gz"):
         found.append(Pair(row["question"], row["answer_sentence"]))
@@ -270,7 +284,7 @@ def pairs(data: Path, seed: int = 9) -> list[Pair]:
         found.append(Pair(row["question"], row["answer"][:500]))
     for name in ("tatoeba_en_zh", "pydocs_en_zh"):
         for row in read_rows(data / name / "train.jsonl.gz"):
-            if 4 < len(row["zh"]) and len(row["en"]) < 200:
+            if len(row["zh"]) > 4 and len(row["en"]) < 200:
                 found.append(Pair(row["zh"][:100], row["en"]))
     for row in read_rows(data / "zh_news_crud" / "train-001.jsonl.gz", most=9000):
         found += _inverse_cloze(row["text"], rng)

@@ -1,0 +1,196 @@
+"""How well and how fast the shipped model answers the questions of the example corpus.
+
+Each organisation has a store of its own, as it would in life. Reported by language: EM and F1 of
+answerable questions, recall of the right document among the passages, how well the support tells
+answerable questions from others (AUROC), what abstaining at the model's threshold does, and the
+time of a warm `ask`.
+
+    python benchmarks/answers.py --out docs/benchmarks/answers.md
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from consilience import Rag, Store
+from consilience.evaluation import exact_match, f1
+from consilience.model import Answer, AskOptions, Turn
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "three_organisations"
+ORGANISATIONS = ("hospital", "bank", "university")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question and what became of it."""
+
+    question: dict[str, Any]
+    answer: Answer
+    sources: tuple[str, ...]
+
+    @property
+    def answerable(self) -> bool:
+        """Whether a document holds the answer."""
+        return bool(self.question["answers"])
+
+    @property
+    def best(self) -> str:
+        """What would be answered without abstaining."""
+        return self.answer.text
+
+    def score(self, measure: Any) -> float:
+        """EM or F1 of the answer."""
+        answers, language = self.question["answers"], self.question["language"]
+        return float(measure(self.best, answers, language=language))
+
+
+def questions(organisation: str, splits: Sequence[str]) -> list[dict[str, Any]]:
+    """The questions of an organisation."""
+    return [
+        json.loads(line)
+        for split in splits
+        for line in (EXAMPLES / organisation / "questions" / f"{split}.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    ]
+
+
+def ask_all(rag: Rag, splits: Sequence[str], options: dict[str, Any]) -> list[Asked]:
+    """Ask every question of every organisation, without abstaining."""
+    found = []
+    for organisation in ORGANISATIONS:
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store.open(folder, encoder=rag.encoder)
+            store.add(EXAMPLES / organisation / "documents")
+            rag.ask("warm up", store)
+            found += [ask_one(rag, store, one, options) for one in questions(organisation, splits)]
+            store.close()
+    return found
+
+
+def ask_one(rag: Rag, store: Store, question: dict[str, Any], options: dict[str, Any]) -> Asked:
+    """Ask one question with its history."""
+    history = tuple(Turn(t["question"], t["answer"]) for t in question.get("history") or ())
+    how = AskOptions(history=history, abstain=False, **options)
+    answer = rag.ask(question["question"], store, how)
+    sources = tuple({store.passage(name).source for name in answer.posterior})
+    return Asked(question, answer, sources)
+
+
+def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """The chance that a positive scores above a negative, ties counted half."""
+    if not positive or not negative:
+        return float("nan")
+    wins = sum((p > n) + 0.5 * (p == n) for p in positive for n in negative)
+    return wins / (len(positive) * len(negative))
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean, NaN of nothing."""
+    kept = list(values)
+    return sum(kept) / len(kept) if kept else float("nan")
+
+
+def summary(asked: Sequence[Asked], threshold: float) -> dict[str, float]:
+    """All figures of a set of questions."""
+    answerable = [one for one in asked if one.answerable]
+    others = [one for one in asked if not one.answerable]
+    times = [one.answer.timings_ms["total"] for one in asked]
+    return {
+        "questions": len(asked),
+        "EM": 100 * mean(one.score(exact_match) for one in answerable),
+        "F1": 100 * mean(one.score(f1) for one in answerable),
+        "document among passages": 100 * mean(found_source(one) for one in answerable),
+        "AUROC": auroc(
+            [a.answer.confidence for a in answerable], [a.answer.confidence for a in others]
+        ),
+        "answered": 100 * mean(a.answer.confidence >= threshold for a in answerable),
+        "abstained rightly": 100 * mean(a.answer.confidence < threshold for a in others),
+        "p50 ms": statistics.median(times),
+        "p95 ms": sorted(times)[int(0.95 * (len(times) - 1))],
+    }
+
+
+def found_source(one: Asked) -> float:
+    """Whether the right document was among the passages."""
+    return float(any(source.endswith(one.question["source"]) for source in one.sources))
+
+
+def groups(asked: Sequence[Asked]) -> dict[str, list[Asked]]:
+    """All questions, by language, and the follow-ups."""
+    return {
+        "all": list(asked),
+        "English": [one for one in asked if one.question["language"] == "en"],
+        "Chinese": [one for one in asked if one.question["language"] == "zh"],
+        "follow-ups": [one for one in asked if one.question.get("history")],
+    }
+
+
+def table(asked: Sequence[Asked], threshold: float) -> str:
+    """The figures as a Markdown table, a column for each group."""
+    columns = {name: summary(group, threshold) for name, group in groups(asked).items()}
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for key in next(iter(columns.values())):
+        digits = {"questions": 0, "AUROC": 2, "p50 ms": 0, "p95 ms": 0}.get(key, 1)
+        cells = [f"{column[key]:.{digits}f}" for column in columns.values()]
+        lines.append(f"| {key} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table, or write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--splits", nargs="+", default=["dev", "test"])
+    parser.add_argument("--k", type=int, default=5)
+    parser.add_argument("--beams", type=int, default=1)
+    parser.add_argument("--fusion", default="sequence")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--each", action="store_true", help="print every question and answer")
+    args = parser.parse_args()
+    rag = Rag.load(args.model)
+    options = {"k": args.k, "beams": args.beams, "fusion": args.fusion}
+    asked = ask_all(rag, args.splits, options)
+    if args.each:
+        for one in asked:
+            print(json.dumps(row(one), ensure_ascii=False))
+    page = report(table(asked, rag.config.support_threshold), args.splits, options)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(page, encoding="utf-8")
+    print(page)
+
+
+def row(one: Asked) -> dict[str, Any]:
+    """One question as a line to read."""
+    return {
+        "question": one.question["question"],
+        "answers": one.question["answers"],
+        "answer": one.best,
+        "f1": round(one.score(f1), 2),
+        "support": round(one.answer.confidence, 3),
+        "found": bool(one.answerable and found_source(one)),
+    }
+
+
+def report(body: str, splits: Sequence[str], options: dict[str, Any]) -> str:
+    """The page of the results."""
+    how = ", ".join(f"{key} {value}" for key, value in options.items())
+    return (
+        "# Answers from the example corpus\n\n"
+        f"Splits {', '.join(splits)} of the three organisations, each from its own store; {how}; "
+        f"Python {platform.python_version()}, {platform.machine()}. "
+        "Times are of a warm `ask` in one process.\n\n"
+        "Regenerate with `make bench`.\n\n"
+        f"{body}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consilience.retrieval.derived import (
+    Manifest,
+    digests,
+    exclusive,
+    read_manifest,
+    write_manifest,
+)
+
+manifests = st.builds(
+    Manifest,
+    recipe=st.text(st.characters(codec="utf-8")),
+    identity=st.text(st.characters(codec="utf-8")),
+    sequence=st.integers(0, 2**53),
+    files=st.dictionaries(st.text(st.characters(codec="utf-8")), st.text("0123456789abcdef")),
+)
+
+
+@given(manifests)
+def test_a_manifest_is_read_as_written(
+    tmp_path_factory: pytest.TempPathFactory, manifest: Manifest
+) -> None:
+    path = tmp_path_factory.mktemp("derived") / "manifest.json"
+    write_manifest(path, manifest)
+    assert read_manifest(path) == manifest
+    assert [p.name for p in path.parent.iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'{"recipe": "r", "identity": "i", "sequence": "1", "files": {}}',
+        b'{"recipe": "r", "identity": "i", "sequence": 1, "files": []}',
+        b'{"recipe": "r", "identity": "i", "sequence": 1, "files": {}, "more": 1}',
+    ],
+)
+def test_what_is_no_manifest_is_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(content)
+    assert read_manifest(path) is None
+
+
+def test_a_missing_manifest_is_none(tmp_path: Path) -> None:
+    assert read_manifest(tmp_path / "manifest.json") is None
+
+
+def test_digests_see_every_byte_and_no_hidden_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / ".lock").write_bytes(b"1")
+    before = digests(tmp_path)
+    assert list(before) == ["a"]
+    (tmp_path / "a").write_bytes(b"abd")
+    assert digests(tmp_path) != before
+
+
+def test_only_one_holds_the_lock(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "lock", patience=0) as first:
+        assert first
+        with exclusive(tmp_path / "lock", patience=0) as second:
+            assert not second
+    with exclusive(tmp_path / "lock", patience=0) as third:
+        assert third
