@@ -16,6 +16,9 @@ PIP := $(BIN)/python -m pip install -qq
 TORCH_INDEX ?=
 # Options handed on to the program that a task starts: make demo ARGS="--lang zh"
 ARGS ?=
+# What the terminal pictures show.
+ASKED_EN ?= What is the bill for putting helium back after a quench?
+ASKED_ZH ?= 工龄十五年的职工一年有几天年假？
 # The folder of open question-answering sets that `make bench` reads.
 DATA ?= data
 
@@ -24,13 +27,13 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
-# Bytecode for all of torch and transformers takes longer to write than the demo takes to run.
+# Compiling all of torch and transformers takes longer than compiling the part that is used.
 export PIP_NO_COMPILE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types layers corpus tests bench format lock start-model pictures clean
+.PHONY: help demo test lint types layers corpus tests bench format lock pictures picture start-model clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -65,7 +68,11 @@ tests: $(TOOLS) ## Run the test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: $(TOOLS) ## Measure, and write the tables in docs/benchmarks (DATA=folder of open data sets)
-	@$(BIN)/python -m benchmarks --data $(DATA) $(ARGS)
+	@echo "Answers over the example corpus"
+	@$(BIN)/python benchmarks/answers.py --out docs/benchmarks/answers.md
+	@test -d "$(DATA)" || { echo "No folder '$(DATA)': make bench DATA=folder measures retrieval too" >&2; exit 2; }
+	@echo "Retrieval over open data sets"
+	@$(BIN)/python benchmarks/retrieval.py --data "$(DATA)" --out docs/benchmarks/retrieval.md $(ARGS)
 
 format: $(TOOLS) ## Put the code into its one format
 	@$(BIN)/ruff check --fix .
@@ -73,6 +80,18 @@ format: $(TOOLS) ## Put the code into its one format
 
 lock: ## Pin what is installed in .venv into the lock files
 	@$(BIN)/python tools/lock.py
+
+# What is drawn is what the program prints over the example corpus, nothing else.
+pictures: $(RUNTIME) ## Draw the terminal pictures of the documentation anew
+	@rm -rf build/pictures && mkdir -p build
+	@$(BIN)/consilience demo --keep build/pictures --json >/dev/null
+	@$(MAKE) --no-print-directory picture PICTURE=en ASKED="$(ASKED_EN)"
+	@$(MAKE) --no-print-directory picture PICTURE=zh ASKED="$(ASKED_ZH)"
+
+picture:
+	@FORCE_COLOR=1 COLUMNS=96 $(BIN)/consilience ask "$(ASKED)" --lang $(PICTURE) --store build/pictures \
+	  | $(BIN)/python tools/terminal_picture.py docs/images/demo-$(PICTURE).svg --command 'consilience ask "$(ASKED)"'
+	@echo "docs/images/demo-$(PICTURE).svg"
 
 start-model: $(RUNTIME) ## Install the model that the shipped one was started from (to train it again)
 	@$(PIP) --no-deps -r requirements-train.lock

@@ -69,6 +69,18 @@ def test_items_indents_sizes_and_distance_begin_anew() -> None:
         assert _blocks(_span(full, 0, 0), following) == [[full], [following.text]]
 
 
+def test_a_wider_step_down_leaves_the_paragraph() -> None:
+    first, second = (
+        _span("the ward is open from nine to", 0, 0),
+        _span("five every day of the year", 0, 1),
+    )
+    heading = Span("Visitors", 0, second.bottom - 18, 40, second.bottom - 8)
+    assert _blocks(first, second, heading) == [
+        ["the ward is open from nine to five every day of the year"],
+        ["Visitors"],
+    ]
+
+
 def test_the_hyphen_mark_joins_however_short_the_line() -> None:
     assert _blocks(_span("the com\x02", 0, 0), _span("mittee that has agreed", 0, 1)) == [
         ["the committee that has agreed"]

@@ -45,14 +45,19 @@ def test_storable_text_keeps_every_offset(text: str) -> None:
         ("the ward", "opens", " "),
         ("病房每天", "九点", ""),
         ("开放，", "二十点", ""),
-        ("费用为", "5 元", " "),
-        ("电话", "Phone", " "),
+        ("费用为", "5元", ""),
+        ("2025年2月", "10日", ""),
         ("", "x", ""),
         ("blank ", "x", ""),
     ],
 )
 def test_what_stands_between_two_pieces(left: str, right: str, between: str) -> None:
     assert joint(left, right) == between
+
+
+def test_han_and_digits_stand_as_elsewhere_on_the_page() -> None:
+    assert joint("每笔", "230 元", around="共 5 件，最低 150 元，2025年") == " "
+    assert joint("每笔", "230元", around="共5件，最低 150 元，2025年") == ""
 
 
 @pytest.mark.parametrize(

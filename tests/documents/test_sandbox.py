@@ -254,7 +254,7 @@ def test_a_child_that_cannot_start_is_a_reason(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    with pytest.raises(DocumentError, match="its reader cannot be started: .*No such file"):
+    with pytest.raises(DocumentError, match=r"its reader cannot be started: .*No such file"):
         sandbox.read(_request(b"x"), DEFAULT_LIMITS)
 
 

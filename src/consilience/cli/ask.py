@@ -120,7 +120,7 @@ def ask(
         answer = conversation.ask(question)
         show(answer, conversation, screen)
     if not screen.json:
-        screen.next("ask", "--history", str(manner.history or "talk.jsonl"), *again(store, model))
+        _suggest(question, answer, screen, again(store))
     return 0
 
 
@@ -131,6 +131,14 @@ def show(answer: "Answer", conversation: Conversation, screen: Screen) -> None:
         screen.document(answer.to_dict(explain=explain))
     else:
         draw(answer, passages_of(answer, conversation.store), screen, explain=explain)
+
+
+def _suggest(question: str, answer: "Answer", screen: Screen, flags: list[str]) -> None:
+    """Where to look further: at the passage that carries the answer, or at what else there is."""
+    if answer.citations:
+        screen.next("show", answer.citations[0].passage.id, *flags)
+    else:
+        screen.next("search", question, "--mode", "bm25", "--k", "20", *flags)
 
 
 def _require_someone(question: str | None, screen: Screen) -> None:

@@ -61,7 +61,7 @@ def draw(
         _draw_abstention(passages, screen)
     else:
         _draw_answer(answer, passages, screen)
-        if explain:
+        if explain and passages:
             _draw_tokens(answer, _by_share(answer, passages), screen)
     screen.line()
     screen.line((_summary(answer, screen), "dim"))
@@ -138,14 +138,12 @@ def quoted_sentences(citation: "Citation") -> list[tuple[str, bool]]:
 
     Where nothing is quoted, the beginning of the passage. All pieces are safe for a terminal.
     """
-    text = citation.passage.text
-    if not citation.quotes:
-        return [(_excerpt(citation.passage), False)]
-    marks = sorted(_marks(citation))
+    text, marks = citation.passage.text, sorted(_marks(citation))
     sentences = [list(_pieces(text, span, marks)) for span in _sentences(text, marks)]
     for earlier in sentences[:-1]:
         earlier.append((" ", False))
-    return [piece for sentence in sentences for piece in sentence]
+    whole = [piece for sentence in sentences for piece in sentence]
+    return whole or [(_excerpt(citation.passage), False)]
 
 
 Marks = Sequence[tuple[int, int]]
@@ -155,7 +153,8 @@ Marks = Sequence[tuple[int, int]]
 def _marks(citation: "Citation") -> Iterator[tuple[int, int]]:
     offset = citation.passage.start
     for quote in citation.quotes:
-        yield quote.start - offset, quote.end - offset
+        if quote.start < quote.end:
+            yield quote.start - offset, quote.end - offset
 
 
 def _sentences(text: str, marks: Marks) -> list["Span"]:

@@ -135,17 +135,14 @@ def _show_passage(passage: "Passage", document: "Document", screen: Screen) -> N
         screen.document({**asdict(passage), "before": before, "after": after})
         return
     words = screen.words
-    span = words.characters.format(start=passage.start, end=passage.end)
+    span = words.characters.format(places=f"{passage.start}–{passage.end}")
     screen.line((place_of(passage), "bold"), (f"  {span}", "dim"))
     labels = " ".join(passage.access)
     facts = {words.title: passage.title, words.contributor: passage.contributor}
     _draw_facts(facts | {words.access: labels}, screen)
     screen.line()
-    screen.out.print(
-        assembled(
-            (_lines(before), "dim"), marked(_lines(passage.text), screen), (_lines(after), "dim")
-        )
-    )
+    around = ((_lines(before), "dim"), marked(_lines(passage.text), screen), (_lines(after), "dim"))
+    screen.out.print(assembled(*around))
 
 
 def _lines(text: str) -> str:

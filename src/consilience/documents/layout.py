@@ -16,6 +16,7 @@ from consilience.documents.tables import render_table
 
 _CELL_GAP = 1.0  # heights of a line; justified text stretches its blanks to about half of that
 _LINE_PITCH = 2.2  # heights from one line to the next; double spacing is about two
+_LOOSER = 1.25  # times the pitch before; a wider step down leaves the paragraph
 _HEADING = 1.2  # times the usual height
 _ITEM = re.compile(
     r"[•·‣▪●○■□◆*–—-]"  # a bullet
@@ -166,20 +167,23 @@ def _paragraph_length(lines: Sequence[Line]) -> int:
 
 
 def _column(lines: Sequence[Line]) -> Sequence[Line]:
-    """Leading lines that stand close below each other in one column and one size."""
+    """Leading lines that stand evenly and close below each other in one column and one size."""
+    before = 0.0
     for count, (line, following) in enumerate(pairwise(lines), start=1):
-        if not _adjoins(line, following):
+        pitch = line.base - following.base
+        if not _adjoins(line, following) or (before and pitch > _LOOSER * before):
             return lines[:count]
+        before = pitch
     return lines
 
 
 def _adjoins(line: Line, following: Line) -> bool:
-    pitch = line.base - following.base
-    similar = 0.8 < following.height / line.height < 1.25 if line.height > 0 else False
+    """Whether two lines could be neighbours in one paragraph."""
+    similar = line.height > 0 and 0.8 < following.height / line.height < 1.25
     return (
         similar
         and len(line.cells) == len(following.cells) == 1
-        and 0 < pitch < _LINE_PITCH * line.height
+        and 0 < line.base - following.base < _LINE_PITCH * line.height
         and following.left < line.right
         and line.left < following.right
     )

@@ -13,6 +13,9 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 _CJK = re.compile(
     r"[\u2e80-\u303f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uff65\U00020000-\U0003ffff]"
 )
+_HAN = "[\u3400-\u4dbf\u4e00-\u9fff]"
+_SPACED = re.compile(f"{_HAN} [A-Za-z0-9]|[A-Za-z0-9] {_HAN}")
+_TIGHT = re.compile(f"{_HAN}[A-Za-z0-9]|[A-Za-z0-9]{_HAN}")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 HYPHEN_MARK = "\x02"
 """What PDFium puts for a hyphen at a line end, in place of the line end as well."""
@@ -51,11 +54,20 @@ def is_cjk(character: str) -> bool:
     return _CJK.match(character) is not None
 
 
-def joint(left: str, right: str) -> str:
-    """What belongs between two pieces of one sentence: nothing between Han, else one blank."""
+def joint(left: str, right: str, *, around: str = "") -> str:
+    """What belongs between two pieces of one sentence: nothing between Han, else one blank.
+
+    Where Han meets Latin letters or digits, both are in use. `around`, some text by the same hand,
+    shows which; without it, nothing stands between.
+    """
     if not left or not right or left[-1].isspace() or right[0].isspace():
         return ""
-    return "" if is_cjk(left[-1]) and is_cjk(right[0]) else " "
+    match is_cjk(left[-1]), is_cjk(right[0]):
+        case False, False:
+            return " "
+        case True, True:
+            return ""
+    return " " if len(_SPACED.findall(around)) > len(_TIGHT.findall(around)) else ""
 
 
 def join_wrapped(left: str, right: str, *, around: str = "") -> str:
@@ -64,11 +76,11 @@ def join_wrapped(left: str, right: str, *, around: str = "") -> str:
     Args:
         left: The paragraph so far.
         right: The line that goes on.
-        around: Text of the page; a hyphenated word that also stands there undivided, as in
-            "long-term", keeps its hyphen.
+        around: Text of the page, which shows its habits: a hyphenated word that also stands there
+            undivided, as in "long-term", keeps its hyphen.
     """
     if not _is_divided(left, right):
-        return left + joint(left, right) + right
+        return left + joint(left, right, around=around) + right
     head, tail = _last_word(left[:-1]), _first_word(right)
     whole = tail[0].islower() and "-" not in head and f"{head}-{tail}" not in around
     return left[:-1] + ("" if whole else "-") + right

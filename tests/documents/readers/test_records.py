@@ -74,6 +74,7 @@ SOUND = b'{"text": "fine"}\n'
         (b'{"text": " "}', "line 2: holds no text under 'text'"),
         (b'{"text": 5}', "line 2: 'text' is a int, not text"),
         (b'{"text": "a", "acess": ["staff"]}', "line 2: unknown key 'acess'"),
+        (b'{"question": "a", "answers": []}', "line 2: a question and not a document"),
         (b'{"text": "a", "access": "staff"}', "line 2: 'access' is not a list of labels"),
         (b'{"text": "a", "access": [""]}', "line 2: 'access' is not a list of labels"),
         (b'{"text": "a", "metadata": []}', "line 2: 'metadata' is not an object"),

@@ -111,6 +111,8 @@ def _document(file: RawFile, place: str, value: object) -> Document:
 
 
 def _refuse_unknown(record: Mapping[str, object]) -> None:
+    if "question" in record:
+        raise DocumentError("a question and not a document", hint=_SHAPE)
     unknown = sorted(set(record) - set(KEYS))
     if unknown:
         raise DocumentError(
