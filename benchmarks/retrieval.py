@@ -36,6 +36,7 @@ from consilience.retrieval import Retriever, open_retriever
 from consilience.retrieval.dense import DenseRanker
 from consilience.retrieval.hybrid import DEPTH, HybridWeights, fuse
 from consilience.retrieval.lexical import LexicalRanker
+from consilience.retrieval.ranking import Ranking
 from consilience.store import AddOptions, Store
 from consilience.text import analyze, analyze_question
 
@@ -90,7 +91,7 @@ def with_questions(
         wanted = distractors - len(passages)
         passages += islice(wikipedia(data, set(titles.values()), seed), wanted)
     questions = {
-        key: [Question(r["question"], position[r["context"]]) for r in rs]
+        key: [Question(r["question"], position[r["context"]]) for r in rs if r["question"].strip()]
         for key, rs in found.items()
     }
     return Corpus(name, passages, questions)
@@ -309,11 +310,14 @@ class Table:
 
 def recall_table(corpus: Corpus, contenders: dict[str, Ranks], *, title: str, note: str) -> Table:
     """Recall at 1, 5 and 20 of each contender on each set of questions."""
-    header = [title, *(f"{name} {split}" for name, split in corpus.questions)]
+    counts = {key: len(questions) for key, questions in corpus.questions.items()}
+    columns = [f"{name} {split} ({counts[name, split]:,})" for name, split in counts]
+    header = [title, *columns, f"all ({sum(counts.values()):,})"]
     lines = []
     for name, ranks in contenders.items():
-        cells = [_three(recall(ranks, questions)) for questions in corpus.questions.values()]
-        lines.append([name, *cells])
+        found = [recall(ranks, questions) for questions in corpus.questions.values()]
+        every = np.average(found, axis=0, weights=list(counts.values())).tolist()
+        lines.append([name, *map(_three, [*found, every])])
         print(*lines[-1], sep=" | ", flush=True)
     return Table(title, note, header, lines)
 
@@ -386,11 +390,27 @@ def hybrid_table(corpus: Corpus, store: Store, encoder: Encoder) -> Table:
     def alone(half: int) -> Ranks:
         return lambda text: [position[n] for n, _ in halves[text][half][: max(AT)]]
 
-    contenders = {"BM25 alone": alone(0), "dense alone": alone(1)}
+    def by_reciprocal_ranks(text: str) -> list[int]:
+        return [position[n] for n in reciprocal_ranks(halves[text])[: max(AT)]]
+
+    contenders = {
+        "BM25 alone": alone(0),
+        "dense alone": alone(1),
+        "reciprocal ranks, k = 60": by_reciprocal_ranks,
+    }
     contenders |= {f"dense share {share}": with_share(share) for share in SHARES[1:-1]}
     note = f"Recall@1/5/20 in percent; the encoder is `{encoder.fingerprint[:32]}`."
     title = f"{'English' if corpus.name == 'en' else 'Chinese'}, hybrid"
     return recall_table(corpus, contenders, title=title, note=note)
+
+
+def reciprocal_ranks(rankings: Sequence[Ranking]) -> list[int]:
+    """The customary fusion, which knows no scores: the sum of 1 / (60 + rank)."""
+    fused: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, (number, _) in enumerate(ranking, start=1):
+            fused[number] = fused.get(number, 0.0) + 1 / (60 + rank)
+    return sorted(fused, key=lambda number: -fused[number])
 
 
 def positions(store: Store) -> dict[int, int]:

@@ -142,9 +142,7 @@ def rendered(name: str, lines: Iterable[str]) -> str:
     """The text of a lock file."""
     here = default_environment()
     platform = f"{here['platform_system']} {here['platform_machine']}"
-    head = HEADER.format(
-        purpose=PURPOSES[name], python=here["python_version"], platform=platform
-    )
+    head = HEADER.format(purpose=PURPOSES[name], python=here["python_version"], platform=platform)
     return head + "".join(f"{line}\n" for line in lines)
 
 

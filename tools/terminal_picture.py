@@ -1,10 +1,10 @@
 """Draw what a program printed on a terminal as an SVG, for the documentation.
 
 The text is taken as it was printed, colours included; nothing is added but the command itself and
-nothing is taken away but what comes after `--lines`. The picture names no font that would have to be
-fetched, and the same text gives the same bytes.
+nothing is taken away but what comes after `--lines`. The picture names no font that would have to
+be fetched, and the same text gives the same bytes.
 
-    FORCE_COLOR=1 COLUMNS=96 consilience ask "…" | python tools/terminal_picture.py docs/images/x.svg
+    FORCE_COLOR=1 COLUMNS=96 consilience ask "…" | python tools/terminal_picture.py answer.svg
 """
 
 import argparse

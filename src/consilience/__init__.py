@@ -7,15 +7,24 @@ Names are handed on lazily, so that `import consilience` loads neither torch nor
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from consilience.version import __version__
+
 if TYPE_CHECKING:
     from consilience.documents import Document, Passage
     from consilience.errors import ConsilienceError
     from consilience.model import Answer, Rag, RagModel
     from consilience.store import Store
 
-__version__ = "0.1.0"
-
-__all__ = ["Answer", "ConsilienceError", "Document", "Passage", "Rag", "RagModel", "Store"]
+__all__ = [
+    "Answer",
+    "ConsilienceError",
+    "Document",
+    "Passage",
+    "Rag",
+    "RagModel",
+    "Store",
+    "__version__",
+]
 
 _ROOMS = {
     "Answer": "consilience.model",

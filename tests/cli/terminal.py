@@ -16,7 +16,7 @@ from typing import Any
 from consilience.cli.main import run
 
 PROGRAM = "import sys; from consilience.cli.main import run; sys.exit(run())"
-PATIENCE = 120.0
+PATIENCE = 60.0
 """Seconds after which a test on a terminal gives up."""
 
 
@@ -75,24 +75,24 @@ class Typist:
             start_new_session=True,
         )
         os.close(theirs)
-        self.screen = ""
+        self._unread = b""
 
     def read_until(self, wanted: str) -> str:
         """Everything new on the screen up to and with `wanted`."""
         deadline = time.monotonic() + PATIENCE
-        seen = ""
-        while wanted not in seen:
-            ready, _, _ = select.select([self._own], [], [], deadline - time.monotonic())
-            assert ready, f"{wanted!r} did not appear in {seen!r}"
-            seen += self._read()
-        self.screen += seen
-        return seen
+        end = wanted.encode()
+        while end not in self._unread:
+            ready, _, _ = select.select([self._own], [], [], max(0, deadline - time.monotonic()))
+            assert ready, f"{wanted!r} did not appear in {self._unread!r}"
+            self._unread += self._read()
+        seen, _, self._unread = self._unread.partition(end)
+        return (seen + end).decode()
 
-    def _read(self) -> str:
+    def _read(self) -> bytes:
         try:
-            return os.read(self._own, 4096).decode(errors="replace")
+            return os.read(self._own, 4096)
         except OSError as error:  # the other end is closed
-            raise AssertionError(f"the process ended; screen: {self.screen!r}") from error
+            raise AssertionError(f"the process ended after {self._unread!r}") from error
 
     def type(self, keys: str) -> None:
         os.write(self._own, keys.encode())

@@ -7,6 +7,7 @@ from consilience.cli.opening import load_named_encoder
 from consilience.encoding import CompactEncoder, Vectors
 from tests.cli.terminal import consilience
 
+SOURCES = ["docs/fees.csv", "docs/visits.md", "docs/制度/请假.txt"]
 KEYS = {
     "added", "updated", "unchanged", "removed", "failed", "passages",
     "generation", "cancelled", "embedded", "skipped",
@@ -17,11 +18,7 @@ def test_a_folder_is_taken_in(room: Path) -> None:
     done = consilience("add", "docs", "--store", "new", "--model", "model", "--json")
     assert (done.code, done.err) == (0, "")
     assert done.document.keys() == KEYS
-    assert sorted(done.document["added"]) == [
-        "docs/fees.csv",
-        "docs/visits.md",
-        "docs/制度/请假.txt",
-    ]
+    assert sorted(done.document["added"]) == SOURCES
     assert done.document["passages"] >= 3
     assert not done.document["cancelled"]
 
@@ -81,7 +78,7 @@ def test_labels_and_contributor_reach_the_store(room: Path) -> None:
     flags = ("--contributor", "人事处", "--access", "staff", "--access", "board")
     assert consilience("add", "secret.txt", "--model", "model", *flags).code == 0
     shown = consilience("show", "secret.txt", "--json").document
-    assert (shown["contributor"], shown["access"]) == ("人事处", ["staff", "board"])
+    assert (shown["contributor"], shown["access"]) == ("人事处", ["board", "staff"])
 
 
 def test_prune_removes_what_is_gone(room: Path) -> None:

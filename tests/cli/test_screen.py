@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from consilience.cli.screen import bar, one_line, safe
 
+UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
+
 anything = st.text(st.characters(exclude_categories=()))
 """Any code points, halves of surrogate pairs among them."""
 

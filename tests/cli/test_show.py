@@ -32,7 +32,7 @@ def test_an_empty_store_says_what_to_type(bare: Path) -> None:
 
 def test_a_source(room: Path) -> None:
     shown = consilience("show", "docs/visits.md", "--json").document
-    assert shown["characters"] == len(VISITS.strip())
+    assert shown["characters"] == len(VISITS)
     assert shown["title"] == "Visiting hours"
     assert (shown["language"], shown["pages"]) == ("en", [])
     people = consilience("show", "docs/visits.md").out.splitlines()

@@ -7,7 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 UNTRACKED = {"__pycache__", "build", "dist", "knowledge", "runs", "node_modules"}
 OWN_HIDDEN = {".ci", ".gitignore", ".pre-commit-config.yaml"}
-TEXT = {".md", ".py", ".toml", ".yaml", ".lock", ".jsonl", ".txt", ".csv", ".html", ".json", ".svg", ""}
+TEXT = {
+    *(".md", ".txt", ".csv", ".html", ".json", ".jsonl", ".svg"),
+    *(".py", ".toml", ".yaml", ".lock", ""),
+}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 PAIRS = [
@@ -16,10 +19,7 @@ PAIRS = [
         ROOT / "examples/three_organisations/README.md",
         ROOT / "examples/three_organisations/README.zh.md",
     ),
-    *(
-        (path, ROOT / "docs/zh" / path.name)
-        for path in sorted((ROOT / "docs").glob("*.md"))
-    ),
+    *((path, ROOT / "docs/zh" / path.name) for path in sorted((ROOT / "docs").glob("*.md"))),
 ]
 """Pages in English, each with the one in Chinese."""
 
@@ -56,9 +56,7 @@ def text_files() -> list[Path]:
 def pages() -> list[Path]:
     """Documentation: every Markdown file but documents and manuscripts of the example corpus."""
     corpus = {"documents", "manuscripts"}
-    return [
-        path for path in files() if path.suffix == ".md" and not corpus & set(path.parts)
-    ]
+    return [path for path in files() if path.suffix == ".md" and not corpus & set(path.parts)]
 
 
 def without_code(text: str) -> str:

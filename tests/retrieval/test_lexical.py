@@ -21,6 +21,7 @@ from consilience.retrieval.ranking import PassageRetriever
 from consilience.store import Store
 from consilience.text import analyze, analyze_question
 from tests.retrieval.corpus import QUESTIONS, fill
+from tests.retrieval.encoders import TrigramEncoder
 from tests.text.strategies import FRAGMENTS
 
 ASK = "How many days of annual leave do employees receive?"
@@ -196,6 +197,29 @@ def test_an_index_from_before_a_removal_is_replayed(store: Store, tmp_path: Path
     found = sources(retriever(store).search(ASK, k=10))
     assert found[0] == "new leave"
     assert "leave" not in found
+
+
+def test_an_index_ahead_of_a_store_that_was_put_back_is_rebuilt(
+    store: Store, tmp_path: Path
+) -> None:
+    fill(store, "library")
+    shutil.copytree(store.path, tmp_path / "later")
+    with Store.open(tmp_path / "later", encoder=TrigramEncoder()) as later:
+        fill(later, "loans")
+        fill(later, "leave")
+        answers(later)
+        shutil.copytree(folder(later), folder(store))
+    fill(store, "visits")  # gets the number that the loans have in the index
+    assert sources(retriever(store).search("visiting hours", k=1)) == ["visits"]
+
+
+def test_removed_passages_leave_the_index(store: Store) -> None:
+    fill(store)
+    opened = LexicalRanker(store)
+    opened.rank(ASK, depth=1, held=None)
+    store.remove("leave", "loans")
+    opened.rank(ASK, depth=1, held=None)
+    assert opened._index.searcher().num_docs == len(store)
 
 
 def test_a_stale_index_never_answers_with_a_removed_passage(store: Store) -> None:

@@ -11,7 +11,9 @@ DIMENSION = 16
 
 def unit(rng: np.random.Generator, rows: int, dimension: int = DIMENSION) -> NDArray[np.float16]:
     vectors = rng.normal(size=(rows, dimension))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    halved: NDArray[np.float16] = vectors.astype(np.float16)
+    return halved
 
 
 class Reference:

@@ -425,3 +425,21 @@ def test_adding_with_an_encoder_that_was_outrun_is_refused(tmp_path: Path) -> No
         with pytest.raises(FingerprintError):
             store.add(Document(text="second", source="second"))
         assert set(texts(store)) == {"first"}
+
+
+def test_vectors_of_an_encoder_that_is_replaced_meanwhile_are_not_committed(
+    tmp_path: Path,
+) -> None:
+    class Overtaken(HashingEncoder):
+        def encode_passages(self, passages: Sequence[str]) -> Vectors:
+            with Store.open(tmp_path / "s") as other:
+                other.re_embed(HashingEncoder(fingerprint="faster"))
+            return super().encode_passages(passages)
+
+    with Store.open(tmp_path / "s", encoder=HashingEncoder()) as store:
+        store.add(Document(text="first", source="first"))
+    with Store.open(tmp_path / "s", encoder=Overtaken()) as store:
+        with pytest.raises(FingerprintError, match="are from encoder faster, received"):
+            store.add(Document(text="second", source="second"))
+        assert set(texts(store)) == {"first"}
+        assert store.check() == []

@@ -15,6 +15,7 @@ from consilience.errors import (
     VersionError,
 )
 from consilience.store import Store, require_fingerprint
+from consilience.store.opening import _require_free
 from tests.store.doubles import HashingEncoder
 from tests.store.processes import start
 
@@ -184,6 +185,13 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(UsageError, match="is closed"):
         store.sources()
+
+
+def test_a_store_that_another_process_makes_this_moment_is_no_foreign_folder(
+    tmp_path: Path,
+) -> None:
+    make(tmp_path / "s")
+    _require_free(tmp_path / "s", create=True)
 
 
 def open_and_add(root: str, number: int) -> None:

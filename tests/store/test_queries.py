@@ -82,6 +82,14 @@ def test_changes_are_one_snapshot(store: Store, monkeypatch: pytest.MonkeyPatch)
     assert (changes.sequence, store.sequence) == (2, 4)
 
 
+def test_the_snapshot_stands_before_anything_is_read(store: Store) -> None:
+    store.add(document("a"))
+    with store.changes(0) as changes:
+        store.add(document("b"))
+        assert (changes.sequence, changes.rows) == (1, 1)
+        assert [row.text for batch in changes.added for row in batch] == ["About a."]
+
+
 def test_a_row_carries_all_that_an_index_needs(store: Store, encoder: HashingEncoder) -> None:
     store.add(
         Document(

@@ -37,6 +37,7 @@ def test_every_vector_is_the_new_encoders(store: Store) -> None:
     expected = new.encode_questions([f"Facts\n{row.text}" for row in after]).astype(np.float16)
     np.testing.assert_array_equal(np.stack([row.vector for row in after]), expected)
     assert store.check() == []
+    assert (store.path / "store.sqlite3-wal").stat().st_size == 0, "the old ones are off the disk"
 
 
 def test_an_index_sees_old_rows_go_and_new_ones_come(store: Store) -> None:
@@ -51,6 +52,15 @@ def test_an_index_sees_old_rows_go_and_new_ones_come(store: Store) -> None:
     assert {p.id for p in store.passages(sorted(after)).values()} == ids
     store.add(Document(text="later", source="later"))
     assert rows(store)[-1].number > max(after), "numbers go on after those of the swap"
+
+
+def test_numbers_are_not_used_again_after_a_swap(store: Store) -> None:
+    store.add(DOCUMENTS)
+    store.re_embed(other())
+    highest = max(row.number for row in rows(store))
+    store.remove(*(str(n) for n in range(7)))
+    store.add(Document(text="later", source="later"))
+    assert [row.number for row in rows(store)] == [highest + 1]
 
 
 def test_the_store_goes_on_with_the_new_encoder(store: Store, encoder: HashingEncoder) -> None:

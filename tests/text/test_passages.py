@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-import regex  # type: ignore[import-untyped]
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +96,12 @@ def test_a_heading_stays_with_what_follows() -> None:
         "## 1. Leave of absence",
         "### 说明",
     ]
+
+
+def test_a_heading_stays_even_with_a_sentence_that_must_be_cut() -> None:
+    size = PassageSize(words=40, characters=40)
+    found = passages(f"# Heading\n\n{'word ' * 80}", size=size)
+    assert found[0].startswith("# Heading\n\nword")
 
 
 def test_a_table_row_is_kept_whole() -> None:

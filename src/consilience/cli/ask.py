@@ -4,6 +4,7 @@ With a question it answers once; without one, on a terminal, it keeps a conversa
 """
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -154,16 +155,17 @@ def _require_someone(question: str | None, screen: Screen) -> None:
 
 def _converse(conversation: Conversation, screen: Screen) -> int:
     screen.line((screen.words.welcome, "dim"))
-    while (question := _heard(screen)) is not None:
+    while (question := heard(screen)) is not None:
         if question:
             _answer_or_explain(conversation, question, screen)
     return 0
 
 
-def _heard(screen: Screen) -> str | None:
-    """The next line that is typed, or None at the end of the conversation."""
-    # Gives `input` its line editing and its memory of earlier lines.
-    import readline  # noqa: F401
+def heard(screen: Screen) -> str | None:
+    """The next line that is typed, without the spaces around it; None to end the conversation."""
+    # Gives `input` line editing and a memory of earlier lines; not every Python was built with it.
+    with suppress(ImportError):
+        import readline  # noqa: F401
 
     try:
         line = input(screen.words.prompt).strip()

@@ -78,6 +78,7 @@ def command() -> click.Command:
     app = typer.Typer(
         name=NAME,
         rich_markup_mode="rich",
+        suggest_commands=False,  # click has suggestions of its own
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -93,7 +94,7 @@ def _root(
 ) -> None:
     """Answers from your own documents, with the passages they rest on."""
     if version:
-        from consilience import __version__
+        from consilience.version import __version__
 
         sys.stdout.write(f"{NAME} {__version__}\n")
         raise typer.Exit

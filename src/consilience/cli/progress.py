@@ -31,7 +31,7 @@ def shown(screen: Screen, *, quiet: bool) -> Iterator[Listener | None]:
         yield None
     elif screen.err.is_terminal:
         with _bars(screen) as bars:
-            yield MovingBar(bars, bars.add_task("", total=None), screen.words)
+            yield MovingBar(bars, bars.add_task("", total=None, source=""), screen.words)
     else:
         yield LogLines(screen)
 

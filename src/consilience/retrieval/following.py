@@ -103,13 +103,16 @@ class FollowingIndex:
     def _on_disk(self) -> _Reached | None:
         """The index as its manifest vouches for it, or None."""
         manifest = read_manifest(self._manifest)
-        if manifest is None or not self._vouches(manifest):
+        try:
+            if manifest is None or not self._is_of(manifest):
+                return None
+            return _Reached(tantivy.Index.open(str(self._files)), manifest.sequence)
+        except (OSError, ValueError):  # files are missing, or change while they are read
             return None
-        return _Reached(tantivy.Index.open(str(self._files)), manifest.sequence)
 
-    def _vouches(self, manifest: Manifest) -> bool:
+    def _is_of(self, manifest: Manifest) -> bool:
         ours = (manifest.recipe, manifest.identity) == (RECIPE, self._store.identity)
-        return ours and self._files.is_dir() and digests(self._files) == manifest.files
+        return ours and digests(self._files) == manifest.files
 
     def _caught_up(self, reached: _Reached | None) -> _Reached:
         """The index at the store's last commit, as one snapshot of the store has it."""

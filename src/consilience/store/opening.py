@@ -116,7 +116,7 @@ def _initialise(database: Database) -> None:
 
 
 def _write_birth(connection: apsw.Connection) -> None:
-    from consilience import __version__
+    from consilience.version import __version__
 
     assert read_meta(connection, "schema") is None
     write_meta(connection, "schema", SCHEMA_VERSION)

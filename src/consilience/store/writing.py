@@ -94,6 +94,7 @@ def swap(database: Database, *, fingerprint: str, dimension: int) -> bool:
         write_meta(connection, "fingerprint", fingerprint)
         write_meta(connection, "dimension", dimension)
         connection.execute("DELETE FROM staged")
+    _fold_log(database)
     return True
 
 
@@ -259,7 +260,7 @@ def _renumber(connection: apsw.Connection, fingerprint: str, sequence: int) -> N
 
 
 def _fold_log(database: Database) -> None:
-    """Fold the log into the database, so that removed text is gone from the disk as well.
+    """Fold the log into the database, so that what was removed is gone from the disk as well.
 
     Where a reader stands in the way it is left to a later commit: nothing waits for this.
     """

@@ -11,7 +11,7 @@ import unicodedata
 from functools import lru_cache
 from itertools import chain, pairwise
 
-import regex  # type: ignore[import-untyped]
+import regex
 import Stemmer
 
 from consilience.text.normalise import fold_han
@@ -105,7 +105,7 @@ def _leaf(leaf: str) -> tuple[str, ...]:
     if not word or (word in ENGLISH and (len(leaf) == 1 or not leaf.isupper())):
         return ()
     if amount := _NUMBER_WITH_UNIT.fullmatch(word):
-        return (_number(amount[1]), amount[2])
+        return (word, _number(amount[1]), amount[2])  # 5km meets 5 km, and line 32M itself
     return (_number(word) if word.isdecimal() else _stem(word),)
 
 

@@ -6,7 +6,7 @@ is taken for English, since nothing here treats the two differently.
 
 from typing import Literal
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 _HAN = regex.compile(r"\p{Han}")
 _LATIN = regex.compile(r"\p{Latin}+")

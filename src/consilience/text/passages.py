@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 from consilience.errors import UsageError
 from consilience.text.sentences import split_sentences

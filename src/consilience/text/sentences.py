@@ -8,7 +8,7 @@ lines always end a sentence; a single line break does unless the line runs on in
 from collections.abc import Iterator
 from itertools import pairwise
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 from consilience.text.span import Span, trimmed
 

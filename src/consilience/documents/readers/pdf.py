@@ -53,7 +53,7 @@ def read_pdf(file: RawFile) -> list[Document]:
 
 
 def _library() -> Any:
-    import pypdfium2  # type: ignore[import-untyped]
+    import pypdfium2
 
     return pypdfium2
 
