@@ -53,7 +53,6 @@ lint: $(TOOLS) ## Check style and formatting
 types: $(TOOLS) ## Check types
 	@echo "Types"
 	@$(BIN)/mypy
-	@$(BIN)/mypy tools
 
 layers: $(TOOLS) ## Check that a room imports only from rooms below it
 	@echo "Layers"
@@ -83,7 +82,7 @@ lock: ## Pin what is installed in .venv into the lock files
 
 # What is drawn is what the program prints over the example corpus, nothing else.
 pictures: $(RUNTIME) ## Draw the terminal pictures of the documentation anew
-	@rm -rf build/pictures && mkdir -p build
+	@rm -rf build/pictures && mkdir -p build docs/images
 	@$(BIN)/consilience demo --keep build/pictures --json >/dev/null
 	@$(MAKE) --no-print-directory picture PICTURE=en ASKED="$(ASKED_EN)"
 	@$(MAKE) --no-print-directory picture PICTURE=zh ASKED="$(ASKED_ZH)"

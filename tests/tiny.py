@@ -36,7 +36,7 @@ def tiny_config(words: SubwordTokenizer) -> ModelConfig:
 
 
 def tiny_tensors(config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
-    """Random weights under the names of a model folder."""
+    """Random weights under the names of a model folder, as exact as those that ship."""
     torch.manual_seed(seed)
     shape = shape_of(config)
     parts = {
@@ -46,7 +46,7 @@ def tiny_tensors(config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
         "decoder": CopyDecoder(shape, config.decoder_layers),
     }
     return {
-        f"{part}.{name}": value.detach().clone()
+        f"{part}.{name}": value.detach().to(torch.bfloat16)
         for part, module in parts.items()
         for name, value in module.state_dict().items()
     }

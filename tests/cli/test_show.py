@@ -50,6 +50,17 @@ def test_a_passage_in_its_context(room: Path, passage_id: str) -> None:
     assert f"**{shown['text']}**" in people
 
 
+def test_the_context_of_a_passage_is_what_stands_around_it(room: Path) -> None:
+    text = "\n\n".join(f"Rule {n} says that nobody may enter room {n}." for n in range(200))
+    Path("rules.txt").write_text(text)
+    assert consilience("add", "rules.txt", "--model", "model").code == 0
+    hits = consilience("search", "rule 100", "--mode", "bm25", "--json").document["hits"]
+    shown = consilience("show", hits[0]["id"], "--json").document
+    start, end = shown["start"], shown["end"]
+    assert (shown["before"], shown["after"]) == (text[start - 240 : start], text[end : end + 240])
+    assert len(shown["before"]) == len(shown["after"]) == 240
+
+
 def test_an_unknown_name(room: Path) -> None:
     done = consilience("show", "docs/visit.md")
     assert done.code == 3

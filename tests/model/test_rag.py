@@ -1,11 +1,13 @@
 """The way of a question through store, retriever, sum and citations, with a random tiny model."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from consilience import Document, Rag, Store
 from consilience.errors import FingerprintError, MissingError, UsageError
@@ -124,6 +126,25 @@ def test_a_saved_model_answers_alike(rag: Rag, store: Store, tmp_path: Path) -> 
     copy = Rag.load(tmp_path / "copy")
     question = "what is the fee of the card?"
     assert copy.ask(question, store).text == rag.ask(question, store).text
+
+
+def test_what_was_learned_is_saved(store: Store, tiny_model_folder: Path, tmp_path: Path) -> None:
+    learned = Rag.load(tiny_model_folder)
+    with torch.no_grad():
+        learned.model.generator.decoder.bias.add_(3.0)
+        learned.model.log_temperature.fill_(-1.0)
+        learned.encoder.layers.layer[0].output.dense.weight.mul_(1.5)
+    learned.save(tmp_path / "learned")
+    loaded = Rag.load(tmp_path / "learned")
+    torch.testing.assert_close(
+        loaded.model.generator.decoder.bias, learned.model.generator.decoder.bias
+    )
+    assert loaded.config.prior_temperature == pytest.approx(math.exp(-1.0))
+    assert loaded.encoder.fingerprint != learned.encoder.fingerprint
+
+
+def test_retriever_and_generator_share_their_embeddings(rag: Rag) -> None:
+    assert rag.model.generator.embeddings is rag.encoder.embeddings
 
 
 def test_a_model_is_not_saved_over_itself(rag: Rag, tiny_model_folder: Path) -> None:

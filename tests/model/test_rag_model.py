@@ -84,15 +84,11 @@ def test_logits_are_a_distribution_and_agree_with_the_token_sum(model: RagModel)
     inputs = batch(model)
     output = model(**inputs, fusion="token", return_logits=True)
     assert output.logits is not None
-    torch.testing.assert_close(
-        output.logits.exp().sum(-1), torch.ones(2, 3), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(output.logits.exp().sum(-1), torch.ones(2, 3), atol=1e-5, rtol=1e-5)
     labels = inputs["labels"]
     mask = labels >= 0
     chosen = output.logits.gather(-1, labels.clamp_min(0)[..., None])[..., 0]
-    torch.testing.assert_close(
-        (chosen * mask).sum(-1), output.log_likelihood, atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close((chosen * mask).sum(-1), output.log_likelihood, atol=1e-4, rtol=1e-4)
 
 
 def test_without_labels_only_the_prior(model: RagModel) -> None:

@@ -45,12 +45,11 @@ def fastest_dtype() -> torch.dtype:
 class CompactEncoder:
     """Implements `Encoder` with the retriever half of a model folder.
 
-    Args:
+    Attributes:
         config: Sizes.
         words: The tokenizer.
         embeddings: Shared with the generator.
         layers: The retriever's own.
-        fingerprint: Names the weights.
     """
 
     def __init__(
@@ -62,8 +61,8 @@ class CompactEncoder:
         layers: EncoderStack,
         fingerprint: str,
     ) -> None:
-        self._config, self._words = config, words
-        self._embeddings, self._layers = embeddings, layers
+        self.config, self.words = config, words
+        self.embeddings, self.layers = embeddings, layers
         self._fingerprint = fingerprint
 
     @property
@@ -74,7 +73,7 @@ class CompactEncoder:
     @property
     def dimension(self) -> int:
         """The length of a vector."""
-        return self._config.hidden_size
+        return self.config.hidden_size
 
     def encode_questions(self, questions: Sequence[str]) -> Vectors:
         """`[questions, dimension]`, each of length one."""
@@ -85,10 +84,10 @@ class CompactEncoder:
         return self._encode(passages)
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
-        most = self._config.passage_tokens - 2
+        most = self.config.passage_tokens - 2
         ids = [
-            [self._words.start, *tokens.ids[:most], self._words.separator]
-            for tokens in self._words.encode(texts)
+            [self.words.start, *tokens.ids[:most], self.words.separator]
+            for tokens in self.words.encode(texts)
         ]
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         for batch in like_lengths([len(one) for one in ids], BATCH_TOKENS):
@@ -98,9 +97,9 @@ class CompactEncoder:
     @torch.inference_mode()
     def _embed(self, ids: list[list[int]]) -> Tensor:
         length = max(map(len, ids))
-        padded = torch.tensor([one + [self._words.pad] * (length - len(one)) for one in ids])
-        mask = padded != self._words.pad
-        states = self._layers(self._embeddings(padded, torch.zeros_like(padded)), mask)
+        padded = torch.tensor([one + [self.words.pad] * (length - len(one)) for one in ids])
+        mask = padded != self.words.pad
+        states = self.layers(self.embeddings(padded, torch.zeros_like(padded)), mask)
         return mean_pool(states, mask)
 
 
@@ -117,7 +116,10 @@ def like_lengths(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 def retriever_fingerprint(config: ModelConfig, tensors: dict[str, Tensor], tokenizer: Path) -> str:
-    """A digest over all that a passage's vector depends on, 32 hexadecimal digits."""
+    """A digest over all that a passage's vector depends on, 32 hexadecimal digits.
+
+    It is taken over the values, so that a copy saved with more bits than it needs is the same.
+    """
     digest = hashlib.sha256(tokenizer.read_bytes())
     settings = asdict(config)
     kept = ("hidden_size", "heads", "encoder_layers", "passage_tokens")
@@ -125,7 +127,7 @@ def retriever_fingerprint(config: ModelConfig, tensors: dict[str, Tensor], token
     for name in sorted(tensors):
         if name.startswith(RETRIEVER_PARTS):
             digest.update(name.encode())
-            digest.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensors[name].float().contiguous().numpy().data)
     return digest.hexdigest()[:32]
 
 

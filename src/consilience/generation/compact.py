@@ -192,19 +192,27 @@ def _only(source: SourceMemory, row: int) -> SourceMemory:
     )
 
 
-def build_generator(folder: ModelFolder, tensors: dict[str, Tensor]) -> CompactGenerator:
-    """The generator of a checked folder whose tensors were read already."""
+def build_generator(
+    folder: ModelFolder, tensors: dict[str, Tensor], *, embeddings: Embeddings | None = None
+) -> CompactGenerator:
+    """The generator of a checked folder whose tensors were read already.
+
+    Args:
+        folder: The folder.
+        tensors: Its tensors.
+        embeddings: Those of the folder's encoder, to be shared with it; None for its own.
+    """
     shape, dtype = shape_of(folder.config), fastest_dtype()
     with torch.device("meta"):
-        embeddings = Embeddings(shape)
+        own = Embeddings(shape)
         reader = EncoderStack(shape, folder.config.encoder_layers)
         decoder = CopyDecoder(shape, folder.config.decoder_layers)
-    for module, prefix in ((embeddings, "embeddings."), (reader, "reader."), (decoder, "decoder.")):
+    for module, prefix in ((own, "embeddings."), (reader, "reader."), (decoder, "decoder.")):
         assign(module, tensors, prefix, dtype)
     return CompactGenerator(
         folder.config,
         SubwordTokenizer.load(folder.path / "tokenizer.json"),
-        embeddings=embeddings,
+        embeddings=own if embeddings is None else embeddings,
         reader=reader,
         decoder=decoder,
     )

@@ -6,11 +6,10 @@ again in the sources. It knows no files of documents and no screen.
 """
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 
@@ -110,7 +109,8 @@ class Rag:
     ) -> None:
         self.config, self.encoder, self.model = config, encoder, model
         self._folder = folder
-        self._retrievers: WeakKeyDictionary[Store, dict[Mode, Retriever]] = WeakKeyDictionary()
+        self._store: Store | None = None
+        self._retrievers: dict[Mode, Retriever] = {}
 
     @classmethod
     def load(cls, name: str | Path | None = None) -> "Rag":
@@ -132,13 +132,13 @@ class Rag:
             )
         folder = open_folder(path)
         tensors = folder.tensors()
-        generator: CompactGenerator = build_generator(folder, tensors)
-        model = RagModel(generator, temperature=folder.config.prior_temperature)
         encoder = build_encoder(folder, tensors)
+        generator = build_generator(folder, tensors, embeddings=encoder.embeddings)
+        model = RagModel(generator, temperature=folder.config.prior_temperature)
         return cls(folder.config, encoder=encoder, model=model.eval(), folder=folder)
 
     def save(self, path: str | Path) -> None:
-        """Write the model as a folder that `load` reads.
+        """Write the model as it is now, trained further or not, as a folder that `load` reads.
 
         Raises:
             UsageError: The folder is the one that the model was loaded from.
@@ -147,20 +147,40 @@ class Rag:
         if path.resolve() == self._folder.path.resolve():
             raise UsageError(f"the model was loaded from {path}", hint="save it to another folder")
         tokenizer = (self._folder.path / "tokenizer.json").read_text(encoding="utf-8")
-        write_folder(path, self.config, self._folder.tensors(), tokenizer)
+        config = replace(
+            self.config, prior_temperature=float(self.model.log_temperature.detach().exp())
+        )
+        write_folder(path, config, dict(self._tensors()), tokenizer)
+
+    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """All weights under the names of a model folder."""
+        generator = self.model.generator
+        parts = {
+            "embeddings": self.encoder.embeddings,
+            "retriever": self.encoder.layers,
+            "reader": generator.reader,
+            "decoder": generator.decoder,
+        }
+        for part, module in parts.items():
+            for name, value in module.state_dict().items():
+                yield f"{part}.{name}", value.detach().contiguous()
 
     def retriever(self, store: "Store", mode: Mode = "hybrid") -> Retriever:
-        """The retriever of a store with this model's encoder; made once for each store.
+        """The retriever of a store with this model's encoder; that of the last store is kept.
 
         Raises:
             FingerprintError: The store's vectors are another encoder's.
         """
-        modes = self._retrievers.setdefault(store, {})
-        if mode not in modes:
-            encoder = None if mode == "bm25" else self.encoder
-            weights = HybridWeights(**self.config.hybrid_weights)
-            modes[mode] = open_retriever(store, mode=mode, encoder=encoder, weights=weights)
-        return modes[mode]
+        if store is not self._store:
+            self._store, self._retrievers = store, {}
+        if mode not in self._retrievers:
+            self._retrievers[mode] = open_retriever(
+                store,
+                mode=mode,
+                encoder=None if mode == "bm25" else self.encoder,
+                weights=HybridWeights(**self.config.hybrid_weights),
+            )
+        return self._retrievers[mode]
 
     def ask(self, question: str, store: "Store", options: AskOptions | None = None) -> Answer:
         """Answer a question from a store.

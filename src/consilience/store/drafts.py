@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from consilience.documents import Document, Passage
-from consilience.documents.language import guess_language
 from consilience.errors import DocumentError
 from consilience.store.access import valid_labels
 from consilience.store.base import AddOptions
 from consilience.store.embedding import Content, content_of, embedding_text
-from consilience.text import split_passages
+from consilience.text import language_of, split_passages
 
 RECIPE = 1
 """Raised whenever reading, splitting or `embedding_text` come out differently for the same bytes;
@@ -126,7 +125,7 @@ def _labelled(document: Document, options: AddOptions) -> Document:
     """Fill in what the document does not say of itself."""
     return replace(
         document,
-        language=document.language or guess_language(document.text),
+        language=document.language or language_of(document.text),
         contributor=document.contributor or options.contributor,
         access=tuple(document.access) or options.access,
     )

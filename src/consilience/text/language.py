@@ -12,6 +12,7 @@ _HAN = regex.compile(r"\p{Han}")
 _LATIN = regex.compile(r"\p{Latin}+")
 _OTHER = regex.compile(r"[\p{L}--\p{Han}--\p{Latin}]", regex.V1)
 _SHARE = 0.3
+_SAMPLE = 20_000  # characters; a guess does not get better by reading a whole book
 
 
 def language_of(text: str) -> Literal["zh", "en", ""]:
@@ -22,8 +23,9 @@ def language_of(text: str) -> Literal["zh", "en", ""]:
     Hangul or any third script that outweighs both leaves the language open.
 
     Args:
-        text: A question, a passage or a whole document.
+        text: A question, a passage or a whole document, of which the beginning is looked at.
     """
+    text = text[:_SAMPLE]
     han, latin = len(_HAN.findall(text)), len(_LATIN.findall(text))
     other = len(_OTHER.findall(text))
     if other > han + latin or han + latin == 0:

@@ -12,9 +12,9 @@ from typing import Protocol
 from consilience.documents.builder import TextBuilder, too_long
 from consilience.documents.document import Document, Page
 from consilience.documents.formats import Format
-from consilience.documents.language import guess_language
 from consilience.documents.normalise import one_line, storable
 from consilience.errors import DocumentError
+from consilience.text import language_of
 
 _LONGEST_TITLE = 300
 _NO_TITLES = frozenset(
@@ -95,7 +95,7 @@ def finish(file: RawFile, found: Extract, *, why_blank: str = "") -> list[Docume
         text=found.text,
         source=file.source,
         title=title_from(found.title) or file.stem,
-        language=guess_language(found.text),
+        language=language_of(found.text),
         metadata={"format": found.format},
         pages=found.pages,
     )

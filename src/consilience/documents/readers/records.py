@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from consilience.documents.builder import too_long
 from consilience.documents.decoding import decode_text
 from consilience.documents.document import Document
-from consilience.documents.language import guess_language
 from consilience.documents.normalise import storable
 from consilience.documents.readers.base import RawFile, title_from
 from consilience.errors import DocumentError
+from consilience.text import language_of
 
 KEYS = ("text", "id", "title", "source", "language", "contributor", "access", "metadata")
 """What a record may hold; only `text` must be there."""
@@ -103,7 +103,7 @@ def _document(file: RawFile, place: str, value: object) -> Document:
         source=_text(value, "source") or f"{file.source}#{name}",
         title=title_from(_text(value, "title")),
         id=_text(value, "id"),
-        language=_text(value, "language") or guess_language(text),
+        language=_text(value, "language") or language_of(text),
         contributor=_text(value, "contributor"),
         access=_access(value.get("access")),
         metadata=_metadata(value.get("metadata")),
