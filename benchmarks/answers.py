@@ -10,6 +10,7 @@ time of a warm `ask`.
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import tempfile
@@ -122,6 +123,28 @@ def found_source(one: Asked) -> float:
     return float(any(source.endswith(one.question["source"]) for source in one.sources))
 
 
+def calibrate(rag: Rag, temperatures: Sequence[float], options: dict[str, Any]) -> None:
+    """Print, for each temperature of the prior, what the train questions would get."""
+    for temperature in temperatures:
+        rag.model.log_temperature.data.fill_(math.log(temperature))
+        asked = ask_all(rag, ["train"], options)
+        threshold = best_threshold(asked)
+        found = {k: round(v, 3) for k, v in summary(asked, threshold).items()}
+        print(json.dumps({"temperature": temperature, "threshold": threshold, **found}))
+
+
+def best_threshold(asked: Sequence[Asked]) -> float:
+    """The support that parts answerable questions from others with the fewest mistakes a side."""
+
+    def kept(threshold: float) -> float:
+        right = mean(one.answer.confidence >= threshold for one in asked if one.answerable)
+        return right + mean(
+            one.answer.confidence < threshold for one in asked if not one.answerable
+        )
+
+    return max((round(0.01 * step, 2) for step in range(1, 100)), key=kept)
+
+
 def groups(asked: Sequence[Asked]) -> dict[str, list[Asked]]:
     """All questions, by language, and the follow-ups."""
     return {
@@ -153,9 +176,13 @@ def main() -> None:
     parser.add_argument("--fusion", default="sequence")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--each", action="store_true", help="print every question and answer")
+    parser.add_argument("--calibrate", nargs="+", type=float, metavar="TEMPERATURE")
     args = parser.parse_args()
     rag = Rag.load(args.model)
     options = {"k": args.k, "beams": args.beams, "fusion": args.fusion}
+    if args.calibrate:
+        calibrate(rag, args.calibrate, options)
+        return
     asked = ask_all(rag, args.splits, options)
     if args.each:
         for one in asked:

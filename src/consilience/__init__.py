@@ -4,10 +4,15 @@ One idea carries the whole package: `p(y | x) = sum over passages d of p(d | x) 
 Names are handed on lazily, so that `import consilience` loads neither torch nor an index engine.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from consilience.version import __version__
+
+# OpenMP's threads spin while they wait, unless told otherwise before torch is loaded. Where anything
+# else runs on the machine, an answer then takes twenty times longer (docs/decisions/0013).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from consilience.documents import Document, Passage
