@@ -75,6 +75,7 @@ class _ReadableVectors:
         return len(self._table)
 
     def follow(self, changes: Changes) -> None:
+        """Forget the rows that are gone and take the new ones in."""
         self._kind_of = self._kind_of[self._table.remove(changes.removed)]
         for batch in changes.added:
             self._table.add([row.number for row in batch], np.stack([row.vector for row in batch]))
@@ -85,6 +86,7 @@ class _ReadableVectors:
         return np.array(kinds, np.int32)
 
     def search(self, vector: NDArray[np.float32], *, depth: int, held: Held) -> Ranking:
+        """The nearest rows that the reader may see, with their scores."""
         return self._table.search(vector, depth=depth, mask=self._readable(held))
 
     def _readable(self, held: Held) -> NDArray[np.bool_] | None:
