@@ -18,7 +18,7 @@ TORCH_INDEX ?=
 ARGS ?=
 # What the terminal pictures show.
 ASKED_EN ?= What is the bill for putting helium back after a quench?
-ASKED_ZH ?= 工龄十五年的职工一年有几天年假？
+ASKED_ZH ?= 房子的评估报告多久以后就不能用了？
 # The folder of open question-answering sets that `make bench` reads.
 DATA ?= data
 

@@ -15,13 +15,15 @@ import platform
 import statistics
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from consilience import Rag, Store
+from consilience.encoding.folder import ModelConfig
 from consilience.evaluation import exact_match, f1
 from consilience.model import Answer, AskOptions, Turn
+from consilience.text import language_of
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "three_organisations"
 ORGANISATIONS = ("hospital", "bank", "university")
@@ -98,8 +100,12 @@ def mean(values: Iterable[float]) -> float:
     return sum(kept) / len(kept) if kept else float("nan")
 
 
-def summary(asked: Sequence[Asked], threshold: float) -> dict[str, float]:
+def summary(asked: Sequence[Asked], config: ModelConfig) -> dict[str, float]:
     """All figures of a set of questions."""
+
+    def supported(one: Asked) -> bool:
+        return one.answer.confidence >= config.threshold_for(language_of(one.answer.question))
+
     answerable = [one for one in asked if one.answerable]
     others = [one for one in asked if not one.answerable]
     times = [one.answer.timings_ms["total"] for one in asked]
@@ -111,8 +117,8 @@ def summary(asked: Sequence[Asked], threshold: float) -> dict[str, float]:
         "AUROC": auroc(
             [a.answer.confidence for a in answerable], [a.answer.confidence for a in others]
         ),
-        "answered": 100 * mean(a.answer.confidence >= threshold for a in answerable),
-        "abstained rightly": 100 * mean(a.answer.confidence < threshold for a in others),
+        "answered": 100 * mean(supported(one) for one in answerable),
+        "abstained rightly": 100 * mean(not supported(one) for one in others),
         "p50 ms": statistics.median(times),
         "p95 ms": sorted(times)[int(0.95 * (len(times) - 1))],
     }
@@ -128,21 +134,30 @@ def calibrate(rag: Rag, temperatures: Sequence[float], options: dict[str, Any]) 
     for temperature in temperatures:
         rag.model.log_temperature.data.fill_(math.log(temperature))
         asked = ask_all(rag, ["train"], options)
-        threshold = best_threshold(asked)
-        found = {k: round(v, 3) for k, v in summary(asked, threshold).items()}
-        print(json.dumps({"temperature": temperature, "threshold": threshold, **found}))
+        thresholds = {
+            language: best_threshold(
+                [a for a in asked if language_of(a.answer.question) == language]
+            )
+            for language in ("zh", "en")
+        }
+        config = replace(rag.config, support_thresholds=thresholds)
+        found = {k: round(v, 3) for k, v in summary(asked, config).items()}
+        print(json.dumps({"temperature": temperature, "thresholds": thresholds, **found}))
 
 
 def best_threshold(asked: Sequence[Asked]) -> float:
-    """The support that parts answerable questions from others with the fewest mistakes a side."""
+    """The threshold with the best F1 where abstaining is right for what no document answers.
 
-    def kept(threshold: float) -> float:
-        right = mean(one.answer.confidence >= threshold for one in asked if one.answerable)
-        return right + mean(
-            one.answer.confidence < threshold for one in asked if not one.answerable
-        )
+    Source: Rajpurkar et al., 2018, "Know What You Don't Know", the scorer's best F1.
+    """
 
-    return max((round(0.01 * step, 2) for step in range(1, 100)), key=kept)
+    def worth(one: Asked, threshold: float) -> float:
+        if one.answer.confidence < threshold:
+            return float(not one.answerable)
+        return one.score(f1) if one.answerable else 0.0
+
+    steps = [round(0.01 * step, 2) for step in range(100)]
+    return max(steps, key=lambda threshold: mean(worth(one, threshold) for one in asked))
 
 
 def groups(asked: Sequence[Asked]) -> dict[str, list[Asked]]:
@@ -155,9 +170,9 @@ def groups(asked: Sequence[Asked]) -> dict[str, list[Asked]]:
     }
 
 
-def table(asked: Sequence[Asked], threshold: float) -> str:
+def table(asked: Sequence[Asked], config: ModelConfig) -> str:
     """The figures as a Markdown table, a column for each group."""
-    columns = {name: summary(group, threshold) for name, group in groups(asked).items()}
+    columns = {name: summary(group, config) for name, group in groups(asked).items()}
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for key in next(iter(columns.values())):
         digits = {"questions": 0, "AUROC": 2, "p50 ms": 0, "p95 ms": 0}.get(key, 1)
@@ -172,7 +187,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--splits", nargs="+", default=["dev", "test"])
     parser.add_argument("--k", type=int, default=5)
-    parser.add_argument("--beams", type=int, default=1)
+    parser.add_argument("--beams", type=int, default=3)
     parser.add_argument("--fusion", default="sequence")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--each", action="store_true", help="print every question and answer")
@@ -187,7 +202,7 @@ def main() -> None:
     if args.each:
         for one in asked:
             print(json.dumps(row(one), ensure_ascii=False))
-    page = report(table(asked, rag.config.support_threshold), args.splits, options)
+    page = report(table(asked, rag.config), args.splits, options)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(page, encoding="utf-8")

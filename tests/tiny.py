@@ -31,7 +31,6 @@ def tiny_config(words: SubwordTokenizer) -> ModelConfig:
         intermediate_size=32,
         encoder_layers=2,
         decoder_layers=2,
-        support_threshold=0.0,
     )
 
 

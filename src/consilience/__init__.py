@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from consilience.version import __version__
 
-# OpenMP's threads spin while they wait, unless told otherwise before torch is loaded. Where anything
-# else runs on the machine, an answer then takes twenty times longer (docs/decisions/0013).
+# OpenMP's threads spin while they wait, unless told otherwise before torch is loaded. Where
+# anything else runs on the machine, an answer then takes twenty times longer (decision 0013).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:

@@ -65,7 +65,12 @@ def doubting_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = tiny_config(words)
     folder = tmp_path_factory.mktemp("doubting")
     tensors = tiny_tensors(config)
-    write_folder(folder, replace(config, support_threshold=2.0), tensors, words.to_json())
+    write_folder(
+        folder,
+        replace(config, support_thresholds={"zh": 2.0, "en": 2.0, "other": 2.0}),
+        tensors,
+        words.to_json(),
+    )
     return folder
 
 

@@ -79,7 +79,7 @@ def test_the_json_form_has_the_keys_of_the_contract(rag: Rag, store: Store) -> N
 
 def test_without_support_nothing_is_answered(rag: Rag, store: Store) -> None:
     strict = Rag(
-        replace(rag.config, support_threshold=1.1),
+        replace(rag.config, support_thresholds={"en": 1.1}),
         encoder=rag.encoder,
         model=rag.model,
         folder=rag._folder,
@@ -90,6 +90,8 @@ def test_without_support_nothing_is_answered(rag: Rag, store: Store) -> None:
     assert answer.citations == ()
     assert answer.posterior
     assert not strict.ask("what is the fee?", store, AskOptions(abstain=False)).abstained
+    # The threshold is that of the question's language.
+    assert not strict.ask("门诊时间是什么？", store).abstained
 
 
 def test_an_empty_store_abstains(rag: Rag, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Manner:
         Option(help="Sum over passages for the whole answer, or for each token."),
     ] = "sequence"
     k: Annotated[int, Option("--k", min=1, help="How many passages are summed over.")] = 5
-    beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 1
+    beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 3
     max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
     mode: ModeFlag = "hybrid"
     explain: Annotated[bool, Option("--explain", help="Show where each token comes from.")] = False

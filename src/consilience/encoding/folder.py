@@ -39,7 +39,8 @@ class ModelConfig:
         passage_tokens: Sub-words of a passage that the retriever reads.
         reader_tokens: Sub-words of a question and a passage that the generator reads together.
         prior_temperature: Scores are divided by it before p(d | x) = softmax(scores).
-        support_threshold: Below this support an answer is withheld.
+        support_thresholds: Below this support an answer is withheld, by language of the question
+            (`zh`, `en`, `other`); a language that is not there withholds nothing.
         hybrid_weights: Share of the dense half in a hybrid score, by language of the question
             (`zh`, `en`, `other`).
     """
@@ -54,8 +55,12 @@ class ModelConfig:
     passage_tokens: int = 256
     reader_tokens: int = 384
     prior_temperature: float = 0.25
-    support_threshold: float = 0.2
+    support_thresholds: Mapping[str, float] = field(default_factory=dict)
     hybrid_weights: Mapping[str, float] = field(default_factory=dict)
+
+    def threshold_for(self, language: str) -> float:
+        """The least support that an answer to a question in `language` needs; empty is `other`."""
+        return self.support_thresholds.get(language or "other", 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class AskOptions:
     k: int = 5
     mode: Mode = "hybrid"
     fusion: Fusion = "sequence"
-    beams: int = 1
+    beams: int = 3
     max_new_tokens: int = 48
     history: tuple[Turn, ...] = ()
     access: Collection[str] | None = None
@@ -222,7 +222,8 @@ class Rag:
         clock.mark("write")
         quotes = self._quotes(memory, hits, best)
         clock.mark("cite")
-        abstained = options.abstain and best.support < self.config.support_threshold
+        least = self.config.threshold_for(language_of(asked))
+        abstained = options.abstain and best.support < least
         ids = [hit.passage.id for hit in hits]
         return Answer(
             text="" if abstained else _text(best, quotes, generator),
