@@ -344,7 +344,10 @@ def english_bm25(corpus: Corpus, store: Store) -> Table:
         ),
         "**ours: title and text, tantivy, whole path**": whole_path(store),
     }
-    note = f"Recall@1/5/20 in percent among {len(corpus.passages):,} passages."
+    note = (
+        f"Recall@1/5/20 in percent among {len(corpus.passages):,} passages: all paragraphs of the "
+        "questions' articles, and paragraphs of other Wikipedia articles as distractors."
+    )
     return recall_table(corpus, contenders, title="English, BM25", note=note)
 
 
@@ -399,7 +402,10 @@ def hybrid_table(corpus: Corpus, store: Store, encoder: Encoder) -> Table:
         "reciprocal ranks, k = 60": by_reciprocal_ranks,
     }
     contenders |= {f"dense share {share}": with_share(share) for share in SHARES[1:-1]}
-    note = f"Recall@1/5/20 in percent; the encoder is `{encoder.fingerprint[:32]}`."
+    note = (
+        f"Recall@1/5/20 in percent; the encoder is `{encoder.fingerprint[:32]}`. The shipped one "
+        "has learned from the questions of train and never saw those of dev."
+    )
     title = f"{'English' if corpus.name == 'en' else 'Chinese'}, hybrid"
     return recall_table(corpus, contenders, title=title, note=note)
 

@@ -296,6 +296,6 @@ def _tokens(
 ) -> tuple[TokenPosterior, ...]:
     words = generator.words.words(best.ids)
     return tuple(
-        TokenPosterior(word, dict(zip(ids, shares, strict=True)))
+        TokenPosterior(word.removeprefix("##"), dict(zip(ids, shares, strict=True)))
         for word, shares in zip(words, best.token_posteriors.tolist(), strict=True)
     )
