@@ -121,16 +121,9 @@ def extractive(
             continue
         text, start, end = window(row["context"], *place, size_for(row["context"]), rng)
         if tokenised:
-            head, span = untokenised(text[:start]), untokenised(text[start:end])
-            text = (
-                head
-                + (" " if head and text[start - 1] == " " else "")
-                + span
-                + " "
-                + untokenised(text[end:])
-            )
-            start = text.find(span, max(0, len(head) - 1))
-            end = start + len(span)
+            marked = f"{text[:start]}\2{text[start:end]}\3{text[end:]}"
+            head, span, tail = re.split("[\2\3]", untokenised(marked))
+            text, start, end = head + span + tail, len(head), len(head) + len(span)
         yield Reading(row["question"], title_of(row), text, start, end)
 
 
@@ -227,12 +220,21 @@ def held_out(data: Path) -> set[str]:
     return found
 
 
+def allowed(rows: Iterable[Row], forbidden: set[str]) -> Iterator[Row]:
+    """The rows whose question and paragraph stand in no dev set."""
+    for row in rows:
+        texts = [row.get(key) or "" for key in ("question", "context", "context_en")]
+        if not forbidden & {hashed(text) for text in texts}:
+            yield row
+
+
 def readings(data: Path, seed: int = 7) -> list[Reading]:
     """The supervised mixture of the generator."""
     rng = random.Random(seed)
+    forbidden = held_out(data)
 
     def rows(name: str) -> Iterator[Row]:
-        return read_rows(data / name / "train.jsonl.gz")
+        return allowed(read_rows(data / name / "train.jsonl.gz"), forbidden)
 
     squad = with_negatives(list(extractive(rows("squad_v11"), rng)), 0.35, rng)
     qed = with_negatives(list(extractive(rows("qed_nq"), rng, tokenised=True)), 0.35, rng)
@@ -245,11 +247,9 @@ def readings(data: Path, seed: int = 7) -> list[Reading]:
         for r in rows("boolq")
         if len(r["context"]) < 620
     ]
-    forbidden = held_out(data)
     mixed = squad + qed + cmrc * 2 + drcd * 2 + none + both + yes_no
-    kept = [r for r in mixed if hashed(r.question) not in forbidden]
-    rng.shuffle(kept)
-    return kept
+    rng.shuffle(mixed)
+    return mixed
 
 
 def cloze_readings(data: Path, each: int, seed: int = 8) -> list[Reading]:
@@ -266,10 +266,13 @@ def cloze_readings(data: Path, each: int, seed: int = 8) -> list[Reading]:
 def pairs(data: Path, seed: int = 9) -> list[Pair]:
     """What the retriever learns from."""
     rng = random.Random(seed)
+    forbidden = held_out(data)
     found: list[Pair] = []
     for name in ("squad_v11", "qed_nq", "cmrc2018", "drcd"):
         for reading in extractive(
-            read_rows(data / name / "train.jsonl.gz"), rng, tokenised=name == "qed_nq"
+            allowed(read_rows(data / name / "train.jsonl.gz"), forbidden),
+            rng,
+            tokenised=name == "qed_nq",
         ):
             passage = (
                 f"{reading.title}\n{reading.passage}" if rng.random() < 0.5 else reading.passage
@@ -277,7 +280,7 @@ def pairs(data: Path, seed: int = 9) -> list[Pair]:
             found += [Pair(reading.question, passage)] * (3 if name in {"cmrc2018", "drcd"} else 1)
     for row in read_rows(data / "reqa_squad" / "train.jsonl.gz"):
         found.append(Pair(row["question"], row["answer_sentence"]))
-    for row in read_rows(data / "xquad_en_zh" / "train.jsonl.gz"):
+    for row in allowed(read_rows(data / "xquad_en_zh" / "train.jsonl.gz"), forbidden):
         found.append(Pair(row["question_zh"], row["context_en"][:620]))
         found.append(Pair(row["question_en"], row["context_zh"][:160]))
     for row in read_rows(data / "medquad" / "train.jsonl.gz", most=3000):
@@ -288,7 +291,6 @@ def pairs(data: Path, seed: int = 9) -> list[Pair]:
                 found.append(Pair(row["zh"][:100], row["en"]))
     for row in read_rows(data / "zh_news_crud" / "train-001.jsonl.gz", most=9000):
         found += _inverse_cloze(row["text"], rng)
-    forbidden = held_out(data)
     found = [pair for pair in found if hashed(pair.question) not in forbidden]
     rng.shuffle(found)
     return found
