@@ -42,15 +42,10 @@ class Asked:
         """Whether a document holds the answer."""
         return bool(self.question["answers"])
 
-    @property
-    def best(self) -> str:
-        """What would be answered without abstaining."""
-        return self.answer.text
-
     def score(self, measure: Any) -> float:
         """EM or F1 of the answer."""
         answers, language = self.question["answers"], self.question["language"]
-        return float(measure(self.best, answers, language=language))
+        return float(measure(self.answer.text, answers, language=language))
 
 
 def questions(organisation: str, splits: Sequence[str]) -> list[dict[str, Any]]:
@@ -214,7 +209,7 @@ def row(one: Asked) -> dict[str, Any]:
     return {
         "question": one.question["question"],
         "answers": one.question["answers"],
-        "answer": one.best,
+        "answer": one.answer.text,
         "f1": round(one.score(f1), 2),
         "support": round(one.answer.confidence, 3),
         "found": bool(one.answerable and found_source(one)),

@@ -19,6 +19,7 @@ from consilience.cli.flags import Output, flattened
 from consilience.cli.messages import Language
 from consilience.cli.screen import Screen, accept_any_text, one_line
 from consilience.errors import ConsilienceError, UsageError
+from consilience.version import __version__
 
 NAME = "consilience"
 
@@ -94,8 +95,6 @@ def _root(
 ) -> None:
     """Answers from your own documents, with the passages they rest on."""
     if version:
-        from consilience.version import __version__
-
         sys.stdout.write(f"{NAME} {__version__}\n")
         raise typer.Exit
     if context.invoked_subcommand is None:

@@ -133,19 +133,24 @@ def retriever_fingerprint(config: ModelConfig, tensors: dict[str, Tensor], token
 
 def build_encoder(folder: ModelFolder, tensors: dict[str, Tensor]) -> CompactEncoder:
     """The encoder of a checked folder whose tensors were read already."""
-    shape, dtype = shape_of(folder.config), fastest_dtype()
     with torch.device("meta"):
-        embeddings = Embeddings(shape)
-        layers = EncoderStack(shape, folder.config.encoder_layers)
-    assign(embeddings, tensors, "embeddings.", dtype)
-    assign(layers, tensors, "retriever.", dtype)
+        layers = EncoderStack(shape_of(folder.config), folder.config.encoder_layers)
+    assign(layers, tensors, "retriever.", fastest_dtype())
     return CompactEncoder(
         folder.config,
         SubwordTokenizer.load(folder.path / "tokenizer.json"),
-        embeddings=embeddings,
+        embeddings=build_embeddings(folder, tensors),
         layers=layers,
         fingerprint=retriever_fingerprint(folder.config, tensors, folder.path / "tokenizer.json"),
     )
+
+
+def build_embeddings(folder: ModelFolder, tensors: dict[str, Tensor]) -> Embeddings:
+    """The embeddings of a checked folder, which its encoder and its generator may share."""
+    with torch.device("meta"):
+        embeddings = Embeddings(shape_of(folder.config))
+    assign(embeddings, tensors, "embeddings.", fastest_dtype())
+    return embeddings
 
 
 def assign(

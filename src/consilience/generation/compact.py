@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from consilience.encoding.bert import Embeddings, EncoderStack
-from consilience.encoding.compact import assign, fastest_dtype, shape_of
+from consilience.encoding.compact import assign, build_embeddings, fastest_dtype, shape_of
 from consilience.encoding.folder import ModelConfig, ModelFolder
 from consilience.encoding.tokenizer import SubwordTokenizer
 from consilience.generation.base import Pair, Stretch
@@ -204,15 +204,14 @@ def build_generator(
     """
     shape, dtype = shape_of(folder.config), fastest_dtype()
     with torch.device("meta"):
-        own = Embeddings(shape)
         reader = EncoderStack(shape, folder.config.encoder_layers)
         decoder = CopyDecoder(shape, folder.config.decoder_layers)
-    for module, prefix in ((own, "embeddings."), (reader, "reader."), (decoder, "decoder.")):
-        assign(module, tensors, prefix, dtype)
+    assign(reader, tensors, "reader.", dtype)
+    assign(decoder, tensors, "decoder.", dtype)
     return CompactGenerator(
         folder.config,
         SubwordTokenizer.load(folder.path / "tokenizer.json"),
-        embeddings=own if embeddings is None else embeddings,
+        embeddings=build_embeddings(folder, tensors) if embeddings is None else embeddings,
         reader=reader,
         decoder=decoder,
     )

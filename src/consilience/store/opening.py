@@ -13,6 +13,7 @@ import apsw
 from consilience.errors import ConsilienceError, MissingError, UsageError, VersionError
 from consilience.store.connection import Database, damaged, read_meta, write_meta
 from consilience.store.schema import APPLICATION_ID, CREATE, SCHEMA_VERSION
+from consilience.version import __version__
 
 DATABASE = "store.sqlite3"
 DERIVED = "derived"
@@ -116,8 +117,6 @@ def _initialise(database: Database) -> None:
 
 
 def _write_birth(connection: apsw.Connection) -> None:
-    from consilience.version import __version__
-
     assert read_meta(connection, "schema") is None
     write_meta(connection, "schema", SCHEMA_VERSION)
     write_meta(connection, "created_by", __version__)
