@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from consilience.encoding.bert import Embeddings, EncoderStack, TransformerShape, mean_pool
 from consilience.encoding.tokenizer import SubwordTokenizer
-from consilience.generation.copying import CopyDecoder
-from consilience.generation.reading import Row, collate, join
+from consilience.generation.copying import CopyDecoder, Source
+from consilience.generation.reading import Row, collate, join, mark
 
 RATES = {"embeddings": 2e-4, "retriever": 6e-5, "reader": 1.5e-4, "decoder": 5e-4}
 TEMPERATURE = 0.05
@@ -119,6 +119,7 @@ def buckets(lengths: list[int], budget: int, rng: random.Random) -> list[list[in
 def reading_loss(model: Parts, batch: list[Example], words: SubwordTokenizer) -> Tensor:
     """Mean negative log-likelihood of the answers' tokens, in nats."""
     rows = collate([example.row for example in batch], words=words)
+    marks = mark(rows, words=words)
     length = max(len(example.target) for example in batch)
     targets = torch.full((len(batch), length), words.pad)
     for index, example in enumerate(batch):
@@ -126,8 +127,9 @@ def reading_loss(model: Parts, batch: list[Example], words: SubwordTokenizer) ->
     inputs = functional.pad(targets[:, :-1], (1, 0), value=words.start)
     embeddings, decoder = model.embeddings, model.decoder
     with torch.autocast("cpu", torch.bfloat16):
-        states = model.reader(embeddings(rows.ids, rows.segments), rows.mask)
-        memory = decoder.remember(rows.source(states), embeddings)
+        states = model.reader(embeddings(rows.ids, marks.segments), rows.mask)
+        source = Source(states=states, mask=rows.mask, ids=rows.ids, copyable=marks.copyable)
+        memory = decoder.remember(source, embeddings)
         written = decoder(inputs, memory, embeddings)
         log_probs = decoder.target_log_probs(written, targets, memory, embeddings)
     keep = targets != words.pad

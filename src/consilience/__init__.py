@@ -13,6 +13,9 @@ from consilience.version import __version__
 # OpenMP's threads spin while they wait, unless told otherwise before torch is loaded. Where
 # anything else runs on the machine, an answer then takes twenty times longer (decision 0013).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Linux hands out large tensors in pages of 4 kB, each with a fault, unless torch asks for large
+# ones. A fresh tensor of 32 MB is then written five times faster (decision 0015).
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from consilience.documents import Document, Passage

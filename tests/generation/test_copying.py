@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch.nn import functional
 
 from consilience.encoding.folder import open_folder
 from consilience.generation import CompactGenerator, Pair
@@ -30,7 +29,7 @@ def targets(rows: int, steps: int = 4) -> torch.Tensor:
 
 
 def test_every_step_is_a_distribution(generator: CompactGenerator, memory: CompactMemory) -> None:
-    log_probs = generator.next_log_probs(memory.source, targets(3))
+    log_probs = generator.next_logits(memory, targets(3))
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(3, 4), atol=1e-5, rtol=1e-5)
 
 
@@ -38,7 +37,7 @@ def test_target_log_probs_are_those_of_the_distribution(
     generator: CompactGenerator, memory: CompactMemory
 ) -> None:
     ids = targets(3)
-    full = generator.next_log_probs(memory.source, ids)
+    full = generator.next_logits(memory, ids)
     expected = full.gather(-1, ids[..., None])[..., 0]
     torch.testing.assert_close(generator.score(memory, ids), expected, atol=1e-4, rtol=1e-4)
 
@@ -47,27 +46,29 @@ def test_cached_steps_equal_the_whole_pass(
     generator: CompactGenerator, memory: CompactMemory
 ) -> None:
     ids = targets(3)
-    full = generator.next_log_probs(memory.source, ids)
-    state = generator.begin(memory)
-    inputs = functional.pad(ids[:, :-1], (1, 0), value=generator.start)
+    full = generator.next_logits(memory, ids)
+    state, following = generator.begin(memory)
     for step in range(ids.shape[1]):
-        one = generator.step(memory, state, inputs[:, step : step + 1])
-        torch.testing.assert_close(one[:, 0], full[:, step], atol=1e-4, rtol=1e-4)
+        here = following.log_probs()[:, 0]
+        torch.testing.assert_close(here, full[:, step], atol=1e-4, rtol=1e-4)
+        following = generator.step(
+            memory, state, ids[:, step : step + 1], torch.zeros(3, 1, dtype=torch.long)
+        )
 
 
 def test_beams_are_answered_as_rows_would_be(
     generator: CompactGenerator, memory: CompactMemory
 ) -> None:
     """Two beams that part ways and change places give what each gives alone."""
-    state = generator.begin(memory)
-    generator.step(memory, state, torch.full((3, 1), generator.start))
-    generator.reorder(state, torch.zeros(3, 2, dtype=torch.long))
-    generator.step(memory, state, torch.tensor([[7, 8]] * 3))
-    generator.reorder(state, torch.tensor([[1, 0]] * 3))
-    swapped = generator.step(memory, state, torch.tensor([[9, 9]] * 3))
+    state, _ = generator.begin(memory)
+    generator.step(memory, state, torch.tensor([[7, 8]] * 3), torch.tensor([[0, 0]] * 3))
+    following = generator.step(
+        memory, state, torch.tensor([[9, 9]] * 3), torch.tensor([[1, 0]] * 3)
+    )
+    swapped = following.log_probs()
     for beam, second in enumerate((8, 7)):
         ids = torch.tensor([[second, 9, 1]] * 3)
-        full = generator.next_log_probs(memory.source, ids)
+        full = generator.next_logits(memory, ids)
         torch.testing.assert_close(swapped[:, beam], full[:, 2], atol=1e-4, rtol=1e-4)
 
 
@@ -83,7 +84,7 @@ def test_copied_characters_are_found_again(
     generator: CompactGenerator, memory: CompactMemory
 ) -> None:
     passage = PAIRS[0].passage
-    (tokens,) = generator.words.encode(["25.50"])
+    (tokens,) = generator.tokens.encode(["25.50"])
     (stretch,) = generator.locate(memory, 0, tokens.ids)
     assert passage[stretch.start : stretch.end] == "25.50"
 
@@ -91,9 +92,21 @@ def test_copied_characters_are_found_again(
 def test_words_that_are_not_there_are_not_located(
     generator: CompactGenerator, memory: CompactMemory
 ) -> None:
-    (tokens,) = generator.words.encode(["考试"])
+    (tokens,) = generator.tokens.encode(["考试"])
     assert generator.locate(memory, 0, tokens.ids) == []
     assert generator.locate(memory, 0, []) == []
+
+
+def test_joined_rows_are_read_as_one(generator: CompactGenerator, memory: CompactMemory) -> None:
+    """Attention and pointer reach every passage: the rows' copies add up to the joined row's."""
+    joined = generator.together(generator.read([*PAIRS, PAIRS[1], PAIRS[0], PAIRS[2]]), 3)
+    ids = targets(2)
+    full = generator.next_logits(joined, ids)
+    torch.testing.assert_close(full.exp().sum(-1), torch.ones(2, 4), atol=1e-5, rtol=1e-5)
+    alone = generator.together(generator.read([PAIRS[1], PAIRS[0], PAIRS[2]]), 3)
+    torch.testing.assert_close(
+        generator.score(alone, ids[1:]), generator.score(joined, ids)[1:], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_an_answer_is_one_stretch_when_it_can_be() -> None:
@@ -106,15 +119,15 @@ def test_an_answer_is_one_stretch_when_it_can_be() -> None:
 def test_a_question_as_long_as_the_window_leaves_room_for_the_passage(
     generator: CompactGenerator,
 ) -> None:
-    (row,) = generator.rows([Pair("what " * 900, "", "the fee is 9 " * 200)])
+    (row,) = generator.read([Pair("what " * 900, "", "the fee is 9 " * 200)]).rows
     assert len(row.ids) <= generator.config.reader_tokens
     assert len(row.offsets) >= 100
 
 
 def test_the_question_is_never_cut_while_the_passage_can_be(generator: CompactGenerator) -> None:
     question = "what is the fee of the card"
-    (row,) = generator.rows([Pair(question, "", "the fee is 9 " * 500)])
-    (asked,) = generator.words.encode([question])
+    (row,) = generator.read([Pair(question, "", "the fee is 9 " * 500)]).rows
+    (asked,) = generator.tokens.encode([question])
     assert row.ids[1 : 1 + len(asked.ids)] == asked.ids
 
 
@@ -129,7 +142,7 @@ def test_copying_can_be_learned(tmp_path_factory: pytest.TempPathFactory) -> Non
     def batch(size: int) -> tuple[list[Pair], torch.Tensor]:
         digits = torch.randint(0, 10, (size, 4), generator=draw).tolist()
         pairs = [Pair("what", "", f"{a} is : {b} , {c} ! {d}") for a, b, c, d in digits]
-        answers = [model.words.encode([str(row[1])])[0].ids for row in digits]
+        answers = [model.tokens.encode([str(row[1])])[0].ids for row in digits]
         return pairs, torch.tensor([[*ids, model.end] for ids in answers])
 
     for _ in range(250):
@@ -141,5 +154,5 @@ def test_copying_can_be_learned(tmp_path_factory: pytest.TempPathFactory) -> Non
         optimiser.step()
     pairs, wanted = batch(64)
     with torch.inference_mode():
-        written = model.next_log_probs(model.memorise(model.rows(pairs)), wanted).argmax(-1)
+        written = model.next_logits(model.memorise(model.rows(pairs)), wanted).argmax(-1)
     assert float((written == wanted).all(-1).float().mean()) > 0.9

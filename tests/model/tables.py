@@ -11,7 +11,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from consilience.generation import Pair, Stretch
+from consilience.generation import NextToken, Pair, Stretch
 
 
 @dataclass
@@ -45,26 +45,37 @@ class TableGenerator:
     def read(self, pairs: Sequence[Pair]) -> list[str]:
         return [f"{pair.question}|{pair.passage}" for pair in pairs]
 
-    def begin(self, memory: list[str]) -> TableState:
-        return TableState([[()] for _ in memory])
+    @property
+    def vocabulary_size(self) -> int:
+        return self.vocabulary
 
-    def step(self, memory: list[str], state: TableState, ids: Tensor) -> Tensor:
-        for row, beams in enumerate(ids.tolist()):
-            old = state.prefixes[row]
-            written = [(*old[b], token) for b, token in enumerate(beams)]
-            state.prefixes[row] = [p[1:] if p[0] == self.start else p for p in written]
-        return torch.stack(
-            [
-                torch.stack([self.distribution(row, p) for p in state.prefixes[index]])
-                for index, row in enumerate(memory)
-            ]
-        )
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
 
-    def reorder(self, state: TableState, parents: Tensor) -> None:
+    def together(self, memory: list[str], k: int) -> list[str]:
+        return ["+".join(memory[i : i + k]) for i in range(0, len(memory), k)]
+
+    def begin(self, memory: list[str]) -> tuple[TableState, NextToken]:
+        state = TableState([[()] for _ in memory])
+        return state, self._next(memory, state)
+
+    def step(self, memory: list[str], state: TableState, ids: Tensor, parents: Tensor) -> NextToken:
         state.prefixes = [
-            [old[parent] for parent in chosen]
-            for old, chosen in zip(state.prefixes, parents.tolist(), strict=True)
+            [(*old[parent], token) for parent, token in zip(chosen, written, strict=True)]
+            for old, chosen, written in zip(
+                state.prefixes, parents.tolist(), ids.tolist(), strict=True
+            )
         ]
+        return self._next(memory, state)
+
+    def _next(self, memory: list[str], state: TableState) -> NextToken:
+        rows = [
+            torch.stack([self.distribution(row, prefix) for prefix in prefixes])
+            for row, prefixes in zip(memory, state.prefixes, strict=True)
+        ]
+        probs = torch.stack(rows).exp()
+        return NextToken(2.0 * probs, torch.full(probs.shape[:2], 2.0))
 
     def score(self, memory: list[str], targets: Tensor) -> Tensor:
         return torch.stack(
@@ -78,6 +89,9 @@ class TableGenerator:
 
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(map(str, ids))
+
+    def words(self, ids: Sequence[int]) -> list[str]:
+        return [str(number) for number in ids]
 
     def locate(self, memory: list[str], row: int, ids: Sequence[int]) -> list[Stretch]:
         return []

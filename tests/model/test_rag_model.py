@@ -22,18 +22,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> RagModel:
 
 
 def padded(generator: CompactGenerator, texts: list[str], value: int) -> torch.Tensor:
-    ids = [one.ids for one in generator.words.encode(texts)]
+    ids = [one.ids for one in generator.tokens.encode(texts)]
     length = max(map(len, ids)) + 2
     return torch.tensor([[*one, *[value] * (length - len(one))] for one in ids])
 
 
 def batch(model: RagModel) -> dict[str, torch.Tensor]:
     generator = model.generator
-    passages = padded(generator, [p for row in PASSAGES for p in row], generator.words.pad)
-    ids = [[*one.ids, generator.end] for one in generator.words.encode(ANSWERS)]
+    passages = padded(generator, [p for row in PASSAGES for p in row], generator.tokens.pad)
+    ids = [[*one.ids, generator.end] for one in generator.tokens.encode(ANSWERS)]
     length = max(map(len, ids))
     return {
-        "question_ids": padded(generator, QUESTIONS, generator.words.pad),
+        "question_ids": padded(generator, QUESTIONS, generator.tokens.pad),
         "passage_ids": passages.view(2, 3, -1),
         "scores": torch.tensor([[0.9, 0.3, 0.1], [0.2, 0.8, 0.4]]),
         "labels": torch.tensor([[*one, *[-100] * (length - len(one))] for one in ids]),

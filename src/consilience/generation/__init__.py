@@ -6,12 +6,27 @@ Names that need torch are handed on lazily.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from consilience.generation.base import Generator, Pair, Stretch
+from consilience.generation.base import (
+    Generator,
+    NextToken,
+    Pair,
+    Stretch,
+    TokenRows,
+    TrainableGenerator,
+)
 
 if TYPE_CHECKING:
     from consilience.generation.compact import CompactGenerator
 
-__all__ = ["CompactGenerator", "Generator", "Pair", "Stretch"]
+__all__ = [
+    "CompactGenerator",
+    "Generator",
+    "NextToken",
+    "Pair",
+    "Stretch",
+    "TokenRows",
+    "TrainableGenerator",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,13 @@
 A generator reads rows, each a question over one passage, and then tells, token by token, how likely
 each next token is given what was written. It knows nothing of priors and sums: whatever stands
 above asks for `p(y_t | x, d, y_<t)` of every row and adds up.
+
+What is being written is a tree. A row has as many open ends as there are beams; a step names, for
+every new token, the open end that it continues (`parents`), so beam search, sampling of several
+answers and the scoring of a set of candidates with common beginnings are the same walk, and a
+generator is free to share, copy or mask its caches as it likes.
+
+Dimensions: `rows` questions times passages, `n` open ends (beams) of a row, `v` vocabulary.
 """
 
 from collections.abc import Sequence
@@ -10,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -30,46 +38,110 @@ class Stretch:
     end: int
 
 
+LEAST = 1e-38
+"""What stands for a probability of zero before a logarithm is taken, about e^-87."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextToken:
+    """`p(y_t | x, d, y_<t)` of every open end of every row, before it is divided by its total.
+
+    Kept as `exp(logit - greatest)`, so that a sum over passages is one matrix product and one
+    exponential a token, and no logarithm of a whole vocabulary is ever taken.
+
+    Attributes:
+        weights: Not negative, float32, `[rows, n, v]`, in any memory order. A generator may write
+            the next step into the same memory: what is needed later must be copied.
+        totals: Their sums over the vocabulary, `[rows, n]`.
+    """
+
+    weights: "Tensor"
+    totals: "Tensor"
+
+    def log_probs(self) -> "Tensor":
+        """Log p of every token, `[rows, n, v]`."""
+        return (self.weights / self.totals[..., None]).clamp_min(LEAST).log()
+
+    def of(self, ids: "Tensor", ends: "Tensor") -> "Tensor":
+        """Log p of given tokens, each after the open end it is asked of.
+
+        Args:
+            ids: Tokens, `[rows, m]`.
+            ends: The open end that each would continue, `[rows, m]`.
+
+        Returns:
+            `[rows, m]`.
+        """
+        import torch
+
+        row = torch.arange(ids.shape[0], device=ids.device)[:, None]
+        chosen = self.weights[row, ends, ids] / self.totals[row, ends]
+        return chosen.clamp_min(LEAST).log()
+
+
 class Generator(Protocol):
     """What every generator can do; `Memory` and `State` are its own affair.
 
     Attributes:
-        start: The id that every answer begins with.
         end: The id that ends an answer.
         none: The id that says "not in this passage", or None when the generator has none.
     """
 
-    start: int
     end: int
     none: int | None
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids there are."""
+        ...
+
+    @property
+    def device(self) -> "torch.device":
+        """Where its tensors live; what is handed to it must live there too."""
+        ...
+
     def read(self, pairs: Sequence[Pair]) -> Any:
-        """Read rows; what comes back is the memory that the other calls take."""
-        ...
+        """Read rows; what comes back is the memory that the other calls take.
 
-    def begin(self, memory: Any) -> Any:
-        """The state before the first token."""
-        ...
-
-    def step(self, memory: Any, state: Any, ids: "Tensor") -> "Tensor":
-        """Write one token per beam and ask for the next.
-
-        Args:
-            memory: Of `read`.
-            state: Of `begin`; grows by one step.
-            ids: The tokens just written, `[rows, beams]`.
-
-        Returns:
-            log p of every next token, float32, `[rows, beams, vocabulary]`.
+        The question is never what gets cut when a row is too long for the window: passages are.
         """
         ...
 
-    def reorder(self, state: Any, parents: "Tensor") -> None:
-        """Beam `i` of each row goes on from beam `parents[row, i]`; `[rows, beams]`."""
+    def together(self, memory: Any, k: int) -> Any:
+        """Fusion-in-Decoder: every `k` rows as one row whose decoder attends to all of them.
+
+        Args:
+            memory: Of `b * k` rows, question-major.
+            k: How many rows belong to one question.
+
+        Returns:
+            The memory of `b` rows.
+
+        Raises:
+            UsageError: This kind of generator has no decoder that attends to what was read.
+        """
+        ...
+
+    def begin(self, memory: Any) -> tuple[Any, NextToken]:
+        """The state before the first token, and the first token's distribution, `n = 1`."""
+        ...
+
+    def step(self, memory: Any, state: Any, ids: "Tensor", parents: "Tensor") -> NextToken:
+        """Write tokens and ask for the next ones; the state becomes that of the new open ends.
+
+        Args:
+            memory: Of `read`.
+            state: Of `begin`; changed in place.
+            ids: The tokens written, `[rows, n]`.
+            parents: The open end of the step before that each continues, `[rows, n]`.
+
+        Returns:
+            The distributions after the new tokens, `[rows, n, v]`.
+        """
         ...
 
     def score(self, memory: Any, targets: "Tensor") -> "Tensor":
-        """Log p of given answers, float32.
+        """Log p of given answers, float32, without gradient.
 
         Args:
             memory: Of `read`.
@@ -84,6 +156,10 @@ class Generator(Protocol):
         """Ids as text."""
         ...
 
+    def words(self, ids: Sequence[int]) -> list[str]:
+        """The text of each id by itself, for showing where each token came from."""
+        ...
+
     def locate(self, memory: Any, row: int, ids: Sequence[int]) -> list[Stretch]:
         """Where in a row's passage the tokens of an answer were taken from.
 
@@ -92,3 +168,44 @@ class Generator(Protocol):
             not copied from this passage.
         """
         ...
+
+
+class TrainableGenerator(Generator, Protocol):
+    """A generator that gradients pass through; what `RagModel` sums over.
+
+    `Memory` is what `memorise` makes; `read` is `memorise(rows(pairs))` without gradient, and the
+    memory of `read` may hold more (the texts, for `locate`).
+    """
+
+    def rows(self, pairs: Sequence[Pair]) -> "TokenRows":
+        """Pairs as padded ids, one row each, each within the window."""
+        ...
+
+    def memorise(self, rows: "TokenRows") -> Any:
+        """Read rows of ids; differentiable."""
+        ...
+
+    def target_log_probs(self, memory: Any, targets: "Tensor") -> "Tensor":
+        """Log p of targets (as `score`), `[rows, steps]`, float32, with gradient."""
+        ...
+
+    def next_logits(self, memory: Any, targets: "Tensor") -> "Tensor":
+        """Logits of every token at each step given the target before it, `[rows, steps, v]`."""
+        ...
+
+    def parameters(self) -> Any:
+        """As `torch.nn.Module.parameters`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRows:
+    """Rows of ids, padded to one length.
+
+    Attributes:
+        ids: `[rows, length]`.
+        mask: True at tokens, `[rows, length]`.
+    """
+
+    ids: "Tensor"
+    mask: "Tensor"

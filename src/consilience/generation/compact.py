@@ -5,7 +5,7 @@ computed once and shared by its beams.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,17 +15,22 @@ from consilience.encoding.bert import Embeddings, EncoderStack
 from consilience.encoding.compact import assign, build_embeddings, fastest_dtype, shape_of
 from consilience.encoding.folder import ModelConfig, ModelFolder
 from consilience.encoding.tokenizer import SubwordTokenizer
-from consilience.generation.base import Pair, Stretch
-from consilience.generation.copying import CopyDecoder, DecoderCache, SourceMemory
-from consilience.generation.reading import Row, collate, join
+from consilience.generation.base import LEAST, NextToken, Pair, Stretch, TokenRows
+from consilience.generation.copying import CopyDecoder, DecoderCache, Source, SourceMemory
+from consilience.generation.reading import Row, collate, join, mark
 
 
 @dataclass(slots=True)
 class CompactMemory:
-    """What was read: the rows and the decoder's memory of them."""
+    """What was read.
 
-    rows: list[Row]
+    Attributes:
+        source: The decoder's memory of it.
+        rows: The rows with the places of their tokens; empty when ids were read, not text.
+    """
+
     source: SourceMemory
+    rows: list[Row] = field(default_factory=list)
 
 
 class CompactGenerator(torch.nn.Module):
@@ -33,7 +38,7 @@ class CompactGenerator(torch.nn.Module):
 
     Args:
         config: Sizes.
-        words: The tokenizer.
+        tokens: The tokenizer.
         embeddings: Shared with the encoder of the retriever.
         reader: The encoder layers of the generator.
         decoder: The decoder.
@@ -42,83 +47,108 @@ class CompactGenerator(torch.nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        words: SubwordTokenizer,
+        tokens: SubwordTokenizer,
         *,
         embeddings: Embeddings,
         reader: EncoderStack,
         decoder: CopyDecoder,
     ) -> None:
         super().__init__()
-        self.config, self.words = config, words
+        self.config, self.tokens = config, tokens
         self.embeddings, self.reader, self.decoder = embeddings, reader, decoder
-        self.start, self.end = words.start, words.separator
-        self.none: int | None = words.none
+        self.start, self.end = tokens.start, tokens.separator
+        self.none: int | None = tokens.none
 
-    def rows(self, pairs: Sequence[Pair]) -> list[Row]:
-        """Questions and passages as ids, one row each; equal texts are tokenised once."""
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids there are."""
+        return self.config.vocabulary_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        return self.embeddings.word_embeddings.weight.device
+
+    def rows(self, pairs: Sequence[Pair]) -> TokenRows:
+        """Questions and passages as padded ids, one row each."""
+        return collate(self._joined(pairs), words=self.tokens)
+
+    def _joined(self, pairs: Sequence[Pair]) -> list[Row]:
+        """One row for each pair; equal texts are tokenised once."""
         texts = list({text for pair in pairs for text in (pair.question, pair.title, pair.passage)})
-        tokens = dict(zip(texts, self.words.encode(texts), strict=True))
+        encoded = dict(zip(texts, self.tokens.encode(texts), strict=True))
         return [
             join(
-                tokens[pair.question],
-                tokens[pair.title],
-                tokens[pair.passage],
-                words=self.words,
+                encoded[pair.question],
+                encoded[pair.title],
+                encoded[pair.passage],
+                words=self.tokens,
                 window=self.config.reader_tokens,
             )
             for pair in pairs
         ]
 
-    def memorise(self, rows: Sequence[Row]) -> SourceMemory:
+    def memorise(self, rows: TokenRows) -> CompactMemory:
         """Encoder states of rows as the decoder's memory; differentiable."""
-        batch = collate(rows, words=self.words)
-        states = self.reader(self.embeddings(batch.ids, batch.segments), batch.mask)
-        return self.decoder.remember(batch.source(states), self.embeddings)
+        marks = mark(rows, words=self.tokens)
+        states = self.reader(self.embeddings(rows.ids, marks.segments), rows.mask)
+        source = Source(states=states, mask=rows.mask, ids=rows.ids, copyable=marks.copyable)
+        return CompactMemory(self.decoder.remember(source, self.embeddings))
 
     @torch.inference_mode()
     def read(self, pairs: Sequence[Pair]) -> CompactMemory:
         """Read questions over passages."""
-        rows = self.rows(pairs)
-        return CompactMemory(rows, self.memorise(rows))
+        joined = self._joined(pairs)
+        return replace(self.memorise(collate(joined, words=self.tokens)), rows=joined)
 
-    def begin(self, memory: CompactMemory) -> DecoderCache:  # noqa: ARG002 - the protocol's shape
-        """An empty cache."""
-        return DecoderCache(keys=[], values=[])
+    def together(self, memory: CompactMemory, k: int) -> CompactMemory:
+        """Every `k` rows as one: the decoder attends to, and copies from, all of them."""
+        return CompactMemory(memory.source.together(k))
 
     @torch.inference_mode()
-    def step(self, memory: CompactMemory, state: DecoderCache, ids: Tensor) -> Tensor:
-        """`[rows, beams]` ids just written to `[rows, beams, vocabulary]` log p, float32."""
+    def begin(self, memory: CompactMemory) -> tuple[DecoderCache, NextToken]:
+        """An empty cache with the start token written, and what may follow it."""
+        state = DecoderCache(keys=[], values=[])
+        opening = torch.full((memory.source.ids.shape[0], 1), self.start, device=self.device)
+        return state, self._next(memory, state, opening)
+
+    @torch.inference_mode()
+    def step(
+        self, memory: CompactMemory, state: DecoderCache, ids: Tensor, parents: Tensor
+    ) -> NextToken:
+        """`[rows, n]` ids after `[rows, n]` parents to what may follow each."""
+        state.follow(parents)
+        return self._next(memory, state, ids)
+
+    def _next(self, memory: CompactMemory, state: DecoderCache, ids: Tensor) -> NextToken:
         states = self.decoder.step(ids, memory.source, state, self.embeddings)
-        return self.decoder.log_probs(states, memory.source, self.embeddings)
+        probs = self.decoder.probs(states, memory.source, self.embeddings)
+        return NextToken(probs, torch.ones_like(probs[..., 0]))
 
-    def reorder(self, state: DecoderCache, parents: Tensor) -> None:
-        """Beam `i` of each row goes on from beam `parents[row, i]`."""
-        rows = parents.shape[0]
-        width = state.keys[0].shape[0] // rows
-        flat = (torch.arange(rows)[:, None] * width + parents).reshape(-1)
-        state.keys = [keys[flat] for keys in state.keys]
-        state.values = [values[flat] for values in state.values]
-
-    def target_log_probs(self, memory: SourceMemory, targets: Tensor) -> Tensor:
+    def target_log_probs(self, memory: CompactMemory, targets: Tensor) -> Tensor:
         """Log p of targets, `[rows, steps]`, with gradient."""
         inputs = functional.pad(targets[:, :-1], (1, 0), value=self.start)
-        states = self.decoder(inputs, memory, self.embeddings)
-        return self.decoder.target_log_probs(states, targets, memory, self.embeddings)
+        states = self.decoder(inputs, memory.source, self.embeddings)
+        return self.decoder.target_log_probs(states, targets, memory.source, self.embeddings)
 
-    def next_log_probs(self, memory: SourceMemory, targets: Tensor) -> Tensor:
+    def next_logits(self, memory: CompactMemory, targets: Tensor) -> Tensor:
         """Log p of every token at each step given the target before it, `[rows, steps, v]`."""
         inputs = functional.pad(targets[:, :-1], (1, 0), value=self.start)
-        states = self.decoder(inputs, memory, self.embeddings)
-        return self.decoder.log_probs(states, memory, self.embeddings)
+        states = self.decoder(inputs, memory.source, self.embeddings)
+        return self.decoder.probs(states, memory.source, self.embeddings).clamp_min(LEAST).log()
 
     @torch.inference_mode()
     def score(self, memory: CompactMemory, targets: Tensor) -> Tensor:
         """Log p of given answers, `[rows, steps]`, float32."""
-        return self.target_log_probs(memory.source, targets)
+        return self.target_log_probs(memory, targets)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Plain lower-case text."""
-        return self.words.decode(ids)
+        return self.tokens.decode(ids)
+
+    def words(self, ids: Sequence[int]) -> list[str]:
+        """The sub-word of each id."""
+        return [word.removeprefix("##") for word in self.tokens.words(ids)]
 
     @torch.inference_mode()
     def locate(self, memory: CompactMemory, row: int, ids: Sequence[int]) -> list[Stretch]:

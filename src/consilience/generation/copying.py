@@ -69,6 +69,24 @@ class SourceMemory:
     pointer_bias: Tensor
     ids: Tensor
 
+    def together(self, k: int) -> "SourceMemory":
+        """Every `k` rows as one source, end to end."""
+        return SourceMemory(
+            keys=[_end_to_end(keys, k) for keys in self.keys],
+            values=[_end_to_end(values, k) for values in self.values],
+            bias=_end_to_end(self.bias.transpose(2, 3), k).transpose(2, 3),
+            pointers=_end_to_end(self.pointers[:, None], k)[:, 0],
+            pointer_bias=_end_to_end(self.pointer_bias[..., None], k)[..., 0],
+            ids=self.ids.reshape(-1, k * self.ids.shape[1]),
+        )
+
+
+def _end_to_end(rows: Tensor, k: int) -> Tensor:
+    """`[b * k, heads, length, size]` to `[b, heads, k * length, size]`."""
+    _, heads, length, size = rows.shape
+    apart = rows.reshape(-1, k, heads, length, size)
+    return apart.transpose(1, 2).reshape(-1, heads, k * length, size)
+
 
 @dataclass(slots=True)
 class DecoderCache:
@@ -77,6 +95,15 @@ class DecoderCache:
     keys: list[Tensor]
     values: list[Tensor]
     steps: int = 0
+
+    def follow(self, parents: Tensor) -> None:
+        """Open end `i` of each row goes on from `parents[row, i]` of the step before."""
+        rows = parents.shape[0]
+        width = self.keys[0].shape[0] // rows
+        first = torch.arange(rows, device=parents.device)[:, None] * width
+        flat = (first + parents).reshape(-1)
+        self.keys = [keys[flat] for keys in self.keys]
+        self.values = [values[flat] for values in self.values]
 
 
 class DecoderLayer(nn.Module):
@@ -209,14 +236,14 @@ class CopyDecoder(nn.Module):
         pointed: Tensor = scores / math.sqrt(query.shape[-1]) + memory.pointer_bias
         return pointed
 
-    def log_probs(self, states: Tensor, memory: SourceMemory, embeddings: Embeddings) -> Tensor:
-        """Log p over the vocabulary, `[rows, steps, vocabulary]`, float32."""
-        gate = self.gate(states).float()
-        written = self.vocabulary_logits(states, embeddings).log_softmax(-1)
-        written = written + functional.logsigmoid(-gate)
-        pointed = self.pointer_logits(states, memory).softmax(-1) * gate.sigmoid()
+    def probs(self, states: Tensor, memory: SourceMemory, embeddings: Embeddings) -> Tensor:
+        """P over the vocabulary, `[rows, steps, vocabulary]`, float32."""
+        gate = self.gate(states).float().sigmoid()
+        written = self.vocabulary_logits(states, embeddings).softmax(-1) * (1.0 - gate)
+        pointed = self.pointer_logits(states, memory).softmax(-1) * gate
         index = memory.ids[:, None, :].expand_as(pointed)
-        return written.exp().scatter_add(-1, index, pointed).clamp_min(1e-30).log()
+        mixed: Tensor = written.scatter_add(-1, index, pointed)
+        return mixed
 
     def target_log_probs(
         self, states: Tensor, targets: Tensor, memory: SourceMemory, embeddings: Embeddings

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from consilience.encoding.tokenizer import SubwordTokenizer, Tokens
-from consilience.generation.copying import Source
+from consilience.generation.base import TokenRows
 
 LEAST_PASSAGE = 128
 """Tokens that are kept for the passage, whatever the question's length."""
@@ -56,33 +56,29 @@ def _shorten(ids: list[int], most: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class RowBatch:
-    """Rows padded to one length.
+class Marks:
+    """What the separators of rows tell.
 
     Attributes:
-        ids: `[rows, length]`.
         segments: 1 from the title on, `[rows, length]`.
-        mask: True at tokens, `[rows, length]`.
         copyable: True at the title's and the passage's tokens, `[rows, length]`.
     """
 
-    ids: Tensor
     segments: Tensor
-    mask: Tensor
     copyable: Tensor
 
-    def source(self, states: Tensor) -> Source:
-        """The batch with its encoder states `[rows, length, hidden]`, as the decoder wants it."""
-        return Source(states=states, mask=self.mask, ids=self.ids, copyable=self.copyable)
 
-
-def collate(rows: Sequence[Row], *, words: SubwordTokenizer) -> RowBatch:
+def collate(rows: Sequence[Row], *, words: SubwordTokenizer) -> TokenRows:
     """Rows as padded tensors."""
     length = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), length), words.pad, dtype=torch.long)
     for index, row in enumerate(rows):
         ids[index, : len(row.ids)] = torch.tensor(row.ids)
-    mask = ids != words.pad
-    separators = ids == words.separator
-    segments = (separators.cumsum(1) - separators.long() > 0) & mask
-    return RowBatch(ids, segments.long(), mask, segments & ~separators)
+    return TokenRows(ids, ids != words.pad)
+
+
+def mark(rows: TokenRows, *, words: SubwordTokenizer) -> Marks:
+    """Where the question ends and what may be copied."""
+    separators = rows.ids == words.separator
+    segments = (separators.cumsum(1) - separators.long() > 0) & rows.mask
+    return Marks(segments.long(), segments & ~separators)

@@ -119,9 +119,8 @@ def decode(
     """
     log_weights = log_weights.clamp_min(IMPOSSIBLE)
     b, k = log_weights.shape
-    state = generator.begin(memory)
-    opening = torch.full((b * k, 1), generator.start)
-    first = generator.step(memory, state, opening).view(b, k, 1, -1)
+    state, opening = generator.begin(memory)
+    first = opening.log_probs().view(b, k, 1, -1)
     supports, first = _supports(first, generator.none)
     support = (log_weights.exp() * supports).sum(-1)
     given = (log_weights + supports.clamp_min(1e-9).log()).log_softmax(-1)
@@ -177,9 +176,9 @@ def _search(
         parents = parents.gather(1, beams.keep(width))
         if last or _settled(beams, finished, options):
             break
-        generator.reorder(state, parents.repeat_interleave(k, dim=0))
         tokens = beams.ids[:, :, -1].repeat_interleave(k, dim=0)
-        log_probs = generator.step(memory, state, tokens).view(b, k, beams.ids.shape[1], -1)
+        following = generator.step(memory, state, tokens, parents.repeat_interleave(k, dim=0))
+        log_probs = following.log_probs().view(b, k, beams.ids.shape[1], -1)
     return [max(answers, key=lambda answer: _rank(answer, options)) for answers in finished]
 
 

@@ -294,8 +294,8 @@ def _citations(
 def _tokens(
     best: Decoded, ids: Sequence[str], generator: CompactGenerator
 ) -> tuple[TokenPosterior, ...]:
-    words = generator.words.words(best.ids)
+    words = generator.words(best.ids)
     return tuple(
-        TokenPosterior(word.removeprefix("##"), dict(zip(ids, shares, strict=True)))
+        TokenPosterior(word, dict(zip(ids, shares, strict=True)))
         for word, shares in zip(words, best.token_posteriors.tolist(), strict=True)
     )

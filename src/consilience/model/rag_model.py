@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from consilience.errors import UsageError
-from consilience.generation import CompactGenerator
-from consilience.generation.reading import Row
+from consilience.generation import CompactGenerator, TokenRows
+from consilience.generation.reading import Row, collate
 from consilience.model.fusion import (
     FUSIONS,
     Fusion,
@@ -94,7 +94,7 @@ class RagModel(nn.Module):
         likelihood = log_likelihood(prior, log_probs, mask, fusion=fusion)
         logits = None
         if return_logits:
-            full = self.generator.next_log_probs(memory, spread)
+            full = self.generator.next_logits(memory, spread).log_softmax(-1)
             steps = prior[..., None].expand(b, k, full.shape[1])
             logits = marginal(steps, full.view(b, k, *full.shape[1:]))
         return RagOutput(
@@ -105,8 +105,8 @@ class RagModel(nn.Module):
             logits=logits,
         )
 
-    def _rows(self, question_ids: Tensor, passage_ids: Tensor) -> list[Row]:
-        words = self.generator.words
+    def _rows(self, question_ids: Tensor, passage_ids: Tensor) -> TokenRows:
+        words = self.generator.tokens
         rows = []
         for question, passages in zip(question_ids, passage_ids, strict=True):
             asked = question[question != words.pad].tolist()
@@ -114,7 +114,7 @@ class RagModel(nn.Module):
                 told = passage[passage != words.pad].tolist()
                 head = [words.start, *asked, words.separator]
                 rows.append(Row([*head, *told, words.separator], len(head), []))
-        return rows
+        return collate(rows, words=words)
 
 
 def _check(scores: Tensor, fusion: str) -> None:
