@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from consilience import Rag, Store
-from consilience.encoding.folder import ModelConfig
 from consilience.evaluation import exact_match, f1
-from consilience.model import Answer, AskOptions, Turn
+from consilience.model import Answer, AskOptions, Settings, Turn
 from consilience.text import language_of
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "three_organisations"
@@ -95,11 +94,11 @@ def mean(values: Iterable[float]) -> float:
     return sum(kept) / len(kept) if kept else float("nan")
 
 
-def summary(asked: Sequence[Asked], config: ModelConfig) -> dict[str, float]:
+def summary(asked: Sequence[Asked], settings: Settings) -> dict[str, float]:
     """All figures of a set of questions."""
 
     def supported(one: Asked) -> bool:
-        return one.answer.confidence >= config.threshold_for(language_of(one.answer.question))
+        return one.answer.confidence >= settings.threshold_for(language_of(one.answer.question))
 
     answerable = [one for one in asked if one.answerable]
     others = [one for one in asked if not one.answerable]
@@ -135,8 +134,8 @@ def calibrate(rag: Rag, temperatures: Sequence[float], options: dict[str, Any]) 
             )
             for language in ("zh", "en")
         }
-        config = replace(rag.config, support_thresholds=thresholds)
-        found = {k: round(v, 3) for k, v in summary(asked, config).items()}
+        settings = replace(rag.settings, support_thresholds=thresholds)
+        found = {k: round(v, 3) for k, v in summary(asked, settings).items()}
         print(json.dumps({"temperature": temperature, "thresholds": thresholds, **found}))
 
 
@@ -165,9 +164,9 @@ def groups(asked: Sequence[Asked]) -> dict[str, list[Asked]]:
     }
 
 
-def table(asked: Sequence[Asked], config: ModelConfig) -> str:
+def table(asked: Sequence[Asked], settings: Settings) -> str:
     """The figures as a Markdown table, a column for each group."""
-    columns = {name: summary(group, config) for name, group in groups(asked).items()}
+    columns = {name: summary(group, settings) for name, group in groups(asked).items()}
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for key in next(iter(columns.values())):
         digits = {"questions": 0, "AUROC": 2, "p50 ms": 0, "p95 ms": 0}.get(key, 1)
@@ -197,7 +196,7 @@ def main() -> None:
     if args.each:
         for one in asked:
             print(json.dumps(row(one), ensure_ascii=False))
-    page = report(table(asked, rag.config), args.splits, options)
+    page = report(table(asked, rag.settings), args.splits, options)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(page, encoding="utf-8")

@@ -9,22 +9,20 @@ that of answerable ones gives the threshold below which the model abstains.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from mixture import Row, read_rows, title_of, untokenised
 
 from consilience.evaluation import exact_match, f1
-from consilience.generation import CompactGenerator, Pair
-from consilience.generation.compact import CompactMemory
+from consilience.generation import Generator, Pair
 from consilience.model import Rag
 from consilience.model.decoding import Decoded, DecodingOptions, decode
 
 SETS = {"squad_v11": "en", "qed_nq": "en", "cmrc2018": "zh", "drcd": "zh"}
 
 
-def answer_text(
-    generator: CompactGenerator, memory: CompactMemory, index: int, one: Decoded, passage: str
-) -> str:
+def answer_text(generator: Generator, memory: Any, index: int, one: Decoded, passage: str) -> str:
     """The answer as the passage spells it."""
     stretches = generator.locate(memory, index, one.ids)
     if stretches:
@@ -45,7 +43,8 @@ def gold(rag: Rag, name: str, rows: list[Row], options: DecodingOptions) -> dict
         part = rows[start : start + 8]
         pairs = [Pair(r["question"], title_of(r), passage_of(r, name)) for r in part]
         memory = generator.read(pairs)
-        found = decode(generator, memory, torch.zeros(len(part), 1), options=options)
+        decoded = decode(generator, memory, torch.zeros(len(part), 1), options=options)
+        found = [best for best, *_ in decoded]
         for index, (row, one) in enumerate(zip(part, found, strict=True)):
             text = answer_text(generator, memory, index, one, pairs[index].passage)
             references = row["answers"]

@@ -20,6 +20,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 if TYPE_CHECKING:
     from consilience.documents import Document, Passage
     from consilience.errors import ConsilienceError
+    from consilience.evaluation import evaluate
     from consilience.model import Answer, Rag, RagModel
     from consilience.store import Store
 
@@ -32,6 +33,7 @@ __all__ = [
     "RagModel",
     "Store",
     "__version__",
+    "evaluate",
 ]
 
 _ROOMS = {
@@ -42,6 +44,7 @@ _ROOMS = {
     "Rag": "consilience.model",
     "RagModel": "consilience.model",
     "Store": "consilience.store",
+    "evaluate": "consilience.evaluation",
 }
 
 

@@ -80,3 +80,20 @@ class BusyError(ConsilienceError):
 
     code = 9
     kind = "busy"
+
+
+class RemoteError(ConsilienceError):
+    """A service on another machine that fails, refuses, or answers what makes no sense.
+
+    Args:
+        message: What was wrong, and what was received.
+        hint: What to type or change next.
+        status: The HTTP status, when there was one.
+    """
+
+    code = 10
+    kind = "remote"
+
+    def __init__(self, message: str, *, hint: str = "", status: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status

@@ -13,7 +13,7 @@ KEYS = {"answer", "abstained", "confidence", "question", "citations", "timings_m
 CITATION = {"passage_id", "source", "title", "page", "start", "end", "text", "posterior", "quotes"}
 
 
-@pytest.mark.parametrize("fusion", ["sequence", "token"])
+@pytest.mark.parametrize("fusion", ["sequence", "token", "average", "fid", "concat"])
 def test_an_answer_carries_its_sources(room: Path, fusion: str) -> None:
     done = consilience("ask", "When may visitors come?", *SHORT, "--fusion", fusion, "--json")
     assert (done.code, done.err) == (0, "")
@@ -49,6 +49,28 @@ def test_chinese(room: Path) -> None:
     assert lines[2] == "出处"
     assert lines[-1].startswith("接下来: consilience show ")
     assert "置信度" in lines[-2]
+
+
+def test_further_answers_follow_with_their_probabilities(room: Path) -> None:
+    command = ("ask", "When may visitors come?", *SHORT, "--answers", 3)
+    answer = consilience(*command, "--json").document
+    assert answer.keys() == KEYS | {"alternatives"}
+    assert [one.keys() for one in answer["alternatives"]] == [{"text", "log_likelihood"}] * 2
+    lines = [line.rstrip() for line in consilience(*command).out.splitlines()]
+    further = lines[lines.index("Further answers") + 1 :]
+    assert [line.split("%")[1].strip() for line in further[:2]] == [
+        one["text"] for one in answer["alternatives"]
+    ]
+
+
+def test_samples_are_those_of_their_seed(room: Path) -> None:
+    def drawn(seed: int) -> list[str]:
+        words = ("--sample", "--seed", seed, "--answers", 4, "--temperature", "1.5", "--json")
+        answer = consilience("ask", "When may visitors come?", *SHORT, *words).document
+        return [answer["answer"], *(one["text"] for one in answer["alternatives"])]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
 
 
 def test_an_abstention_is_no_error(room: Path, doubting_model: Path) -> None:
@@ -115,9 +137,22 @@ def test_quit_ends_a_conversation(line: str, monkeypatch: pytest.MonkeyPatch) ->
             "ask a shorter question; add long text as a document",
         ),
         (
-            ("a", "--fusion", "average"),
-            "Invalid value for '--fusion': 'average' is not one of 'sequence', 'token'.",
+            ("a", "--fusion", "sum"),
+            "Invalid value for '--fusion': 'sum' is not one of 'sequence', 'token', 'fid', "
+            "'attention', 'average', 'concat'.",
             "consilience ask --help",
+        ),
+        (
+            ("visitors", "--fusion", "attention", "--mode", "bm25"),
+            "this model was not trained with attention over passage vectors",
+            "take another fusion: sequence, token, average, fid or concat",
+        ),
+        (("a", "--top-p", "0.5"), "--top-p does nothing without --sample", "add --sample"),
+        (("a", "--seed", "2"), "--seed does nothing without --sample", "add --sample"),
+        (
+            ("a", "--sample", "--temperature", "0"),
+            "temperature must be above 0, received 0.0",
+            "leave temperature out for its default",
         ),
     ],
 )

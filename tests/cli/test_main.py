@@ -10,7 +10,7 @@ from consilience.cli import main
 from consilience.cli.main import EXAMPLES, VERBS, command
 from tests.cli.terminal import Outcome, consilience
 
-NAMES = ("add", "ask", "search", "show", "remove", "doctor", "demo")
+NAMES = ("add", "ask", "search", "show", "remove", "evaluate", "compare", "doctor", "demo")
 
 
 def test_the_verbs_are_those_of_the_table() -> None:

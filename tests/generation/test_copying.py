@@ -156,3 +156,23 @@ def test_copying_can_be_learned(tmp_path_factory: pytest.TempPathFactory) -> Non
     with torch.inference_mode():
         written = model.next_logits(model.memorise(model.rows(pairs)), wanted).argmax(-1)
     assert float((written == wanted).all(-1).float().mean()) > 0.9
+
+
+def test_shares_of_passages_read_together_are_those_of_the_attention(
+    generator: CompactGenerator, memory: CompactMemory
+) -> None:
+    joined = generator.together(memory, 3)
+    state, _ = generator.begin(joined)
+    assert state.shares is not None
+    assert state.shares.shape == (1, 1, 3)
+    torch.testing.assert_close(state.shares.sum(-1), torch.ones(1, 1))
+    silent = generator.together(generator.read(PAIRS), 3)
+    length = silent.source.ids.shape[1] // 3
+    silent.source.bias = silent.source.bias.clone()
+    silent.source.bias[..., :length] = -1e9
+    state, _ = generator.begin(silent)
+    generator.step(silent, state, torch.tensor([[9, 7]]), torch.zeros(1, 2, dtype=torch.long))
+    assert state.shares is not None
+    assert state.shares.shape == (1, 2, 3)
+    torch.testing.assert_close(state.shares[..., 0], torch.zeros(1, 2))
+    assert generator.begin(memory)[0].shares is None

@@ -6,12 +6,21 @@ drawn from a seed, so every sum over passages and over answers can be worked out
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from consilience.generation import NextToken, Pair, Stretch
+from consilience.model.decoding import Decoded, DecodingOptions, decode
+from consilience.model.fusion import Fusion, log_likelihood, log_prior
+
+PASSAGES = ["one", "two", "three"]
+SCORES = torch.tensor([[0.8, 0.2, -0.5]])
+QUESTIONS = ["who", "what", "when", "where"]
+MOST = 3
 
 
 @dataclass
@@ -22,25 +31,20 @@ class TableState:
 
 
 class TableGenerator:
-    """Token 0 starts, 1 ends; with `none`, token 2 says "not here"."""
+    """Token 0 starts, 1 ends; with `none`, token 2 says "not here".
+
+    `asked` holds how many open ends each step had, rows times beams.
+    """
 
     def __init__(self, vocabulary: int = 5, *, none: bool = False, sharpness: float = 1.5) -> None:
         self.vocabulary, self.sharpness = vocabulary, sharpness
         self.start, self.end = 0, 1
         self.none: int | None = 2 if none else None
+        self.asked: list[tuple[int, int]] = []
 
     def distribution(self, row: str, prefix: tuple[int, ...]) -> Tensor:
         """log p of the next token, `[vocabulary]`."""
-        seed = sum(ord(c) * 31**i for i, c in enumerate(row)) + sum(
-            (t + 1) * 97 ** (i + 1) for i, t in enumerate(prefix)
-        )
-        noise = torch.randn(
-            self.vocabulary, generator=torch.Generator().manual_seed(seed % (2**31))
-        )
-        noise[self.start] = -1e4
-        if self.none is not None and prefix:
-            noise[self.none] = -1e4
-        return (self.sharpness * noise).log_softmax(-1)
+        return _distribution(row, prefix, self.vocabulary, self.none, self.sharpness)
 
     def read(self, pairs: Sequence[Pair]) -> list[str]:
         return [f"{pair.question}|{pair.passage}" for pair in pairs]
@@ -67,6 +71,7 @@ class TableGenerator:
                 state.prefixes, parents.tolist(), ids.tolist(), strict=True
             )
         ]
+        self.asked.append((ids.shape[0], ids.shape[1]))
         return self._next(memory, state)
 
     def _next(self, memory: list[str], state: TableState) -> NextToken:
@@ -102,3 +107,68 @@ class TableGenerator:
         for length in range(most + 1):
             for body in product(plain, repeat=length):
                 yield (*body, self.end)
+
+
+class ShrinkingTables(TableGenerator):
+    """Rows that are settled can be left out."""
+
+    def keep(
+        self, memory: list[str], state: TableState, rows: Tensor
+    ) -> tuple[list[str], TableState]:
+        kept = rows.tolist()
+        return [memory[row] for row in kept], TableState([state.prefixes[row] for row in kept])
+
+
+@lru_cache(maxsize=100_000)
+def _distribution(
+    row: str, prefix: tuple[int, ...], vocabulary: int, none: int | None, sharpness: float
+) -> Tensor:
+    seed = sum(ord(c) * 31**i for i, c in enumerate(row)) + sum(
+        (t + 1) * 97 ** (i + 1) for i, t in enumerate(prefix)
+    )
+    noise = torch.randn(vocabulary, generator=torch.Generator().manual_seed(seed % (2**31)))
+    noise[0] = -1e4
+    if none is not None and prefix:
+        noise[none] = -1e4
+    return (sharpness * noise).log_softmax(-1)
+
+
+def memory_of(generator: TableGenerator, questions: Sequence[str]) -> list[str]:
+    """Every question over every passage."""
+    return generator.read([Pair(q, "", p) for q in questions for p in PASSAGES])
+
+
+def ask_all(
+    generator: TableGenerator,
+    questions: Sequence[str],
+    scores: Tensor = SCORES,
+    **options: Any,
+) -> list[list[Decoded]]:
+    """All answers to each question."""
+    weights = log_prior(scores.expand(len(questions), -1))
+    how = DecodingOptions(**{"max_new_tokens": MOST} | options)
+    return decode(generator, memory_of(generator, questions), weights, options=how)
+
+
+def ask(
+    generator: TableGenerator, questions: Sequence[str], scores: Tensor = SCORES, **options: Any
+) -> list[Decoded]:
+    """The best answer to each question."""
+    return [best for best, *_ in ask_all(generator, questions, scores, **options)]
+
+
+def likelihood(
+    generator: TableGenerator, question: str, ids: Sequence[int], fusion: Fusion
+) -> float:
+    """log p of tokens as they are, from the definition of the sum."""
+    memory = memory_of(generator, [question])
+    probs = generator.score(memory, torch.tensor([list(ids)] * len(PASSAGES)))[None]
+    mask = torch.ones(1, len(ids), dtype=torch.bool)
+    return float(log_likelihood(log_prior(SCORES), probs, mask, fusion=fusion))
+
+
+def truth(generator: TableGenerator, question: str, fusion: Fusion) -> dict[tuple[int, ...], float]:
+    """log p of every answer of up to `MOST` tokens, worked out one by one."""
+    return {
+        ids[:-1]: likelihood(generator, question, ids, fusion) for ids in generator.answers(MOST)
+    }

@@ -6,6 +6,7 @@ With a question it answers once; without one, on a terminal, it keeps a conversa
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,8 +16,7 @@ from consilience.cli.evidence import draw, passages_of
 from consilience.cli.flags import DEFAULT_STORE, AccessFlag, ModelFlag, Output, StoreFlag
 from consilience.cli.history import Line, append_turn, read_history
 from consilience.cli.opening import again, checked_question, load_rag, open_store
-from consilience.cli.screen import Screen
-from consilience.cli.search import ModeFlag
+from consilience.cli.screen import Screen, one_line
 from consilience.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     'consilience ask "Until when may visitors stay?"',
     'consilience ask "谁可以申请差旅补助？" --fusion token --explain',
+    'consilience ask "谁可以申请差旅补助？" --sample --answers 3 --seed 1',
     "consilience ask --history talk.jsonl",
 )
 
@@ -37,19 +38,34 @@ class Manner:
     """How a question is answered."""
 
     fusion: Annotated[
-        Literal["sequence", "token"],
-        Option(help="Sum over passages for the whole answer, or for each token."),
+        Literal["sequence", "token", "fid", "attention", "average", "concat"],
+        Option(help="Where the sum over passages stands: whole answers, tokens, attention, …"),
     ] = "sequence"
     k: Annotated[int, Option("--k", min=1, help="How many passages are summed over.")] = 5
     beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 3
     max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
-    mode: ModeFlag = "hybrid"
+    answers: Annotated[int, Option(min=1, help="How many answers.")] = 1
+    sample: Annotated[bool, Option("--sample", help="Draw answers instead of searching.")] = False
+    temperature: Annotated[float, Option(help="Of --sample: lower is closer to the search.")] = 1.0
+    top_p: Annotated[float, Option(help="Of --sample: the share of tokens drawn among.")] = 1.0
+    seed: Annotated[int, Option(min=0, help="Of --sample: the same seed, the same answers.")] = 0
+    mode: Annotated[
+        Literal["bm25", "dense", "hybrid"] | None,
+        Option("--mode", help="By words, by meaning, or by both.", show_default="the model's"),
+    ] = None
     explain: Annotated[bool, Option("--explain", help="Show where each token comes from.")] = False
     history: Annotated[
         Path | None,
         Option(metavar="FILE", help="Keep the conversation in this file.", show_default=False),
     ] = None
     access: AccessFlag = None
+
+    def __post_init__(self) -> None:
+        drawn = {"--temperature": self.temperature, "--top-p": self.top_p, "--seed": self.seed}
+        plain = {"--temperature": 1.0, "--top-p": 1.0, "--seed": 0}
+        for flag, value in drawn.items():
+            if value != plain[flag] and not self.sample:
+                raise UsageError(f"{flag} does nothing without --sample", hint="add --sample")
 
 
 @dataclass(slots=True)
@@ -87,6 +103,11 @@ class Conversation:
             fusion=manner.fusion,
             beams=manner.beams,
             max_new_tokens=manner.max_new_tokens,
+            returned=manner.answers,
+            sample=manner.sample,
+            temperature=manner.temperature,
+            top_p=manner.top_p,
+            seed=manner.seed,
             history=tuple(Turn(turn.question, turn.answer) for turn in self.turns),
             access=manner.access,
         )
@@ -132,6 +153,16 @@ def show(answer: "Answer", conversation: Conversation, screen: Screen) -> None:
         screen.document(answer.to_dict(explain=explain))
     else:
         draw(answer, passages_of(answer, conversation.store), screen, explain=explain)
+        _draw_alternatives(answer, screen)
+
+
+def _draw_alternatives(answer: "Answer", screen: Screen) -> None:
+    """Further answers, each with its probability as a whole."""
+    if answer.alternatives:
+        screen.heading(screen.words.alternatives)
+    for one in answer.alternatives:
+        chance = "" if one.log_likelihood is None else f"{exp(one.log_likelihood):>7.1%}  "
+        screen.line((chance, "dim"), one_line(one.text))
 
 
 def _suggest(question: str, answer: "Answer", screen: Screen, flags: list[str]) -> None:

@@ -21,7 +21,9 @@ DEFAULT_STORE = Path("knowledge")
 StoreFlag = Annotated[Path, Option("--store", metavar="DIR", help="The knowledge base.")]
 ModelFlag = Annotated[
     str | None,
-    Option("--model", metavar="NAME|DIR", help="The model.", show_default="the one that ships"),
+    Option(
+        "--model", metavar="NAME|DIR|HUB_ID", help="The model.", show_default="the one that ships"
+    ),
 ]
 AccessFlag = Annotated[
     list[str] | None,

@@ -14,7 +14,7 @@ import click
 import typer
 from typer.main import get_command
 
-from consilience.cli import add, ask, demo, doctor, remove, search, show
+from consilience.cli import add, ask, compare, demo, doctor, evaluate, remove, search, show
 from consilience.cli.flags import Output, flattened
 from consilience.cli.messages import Language
 from consilience.cli.screen import Screen, accept_any_text, one_line
@@ -29,6 +29,8 @@ VERBS = (
     (search.search, search.EXAMPLES),
     (show.show, show.EXAMPLES),
     (remove.remove, remove.EXAMPLES),
+    (evaluate.evaluate, evaluate.EXAMPLES),
+    (compare.compare, compare.EXAMPLES),
     (doctor.doctor, doctor.EXAMPLES),
     (demo.demo, demo.EXAMPLES),
 )

@@ -26,6 +26,7 @@ class Words:
     not_in_documents: str
     confidence: str
     tokens: str
+    alternatives: str
     timings: str
     characters: str
     loading: str
@@ -61,6 +62,20 @@ class Words:
     demo_ingest: str
     demo_kept: str
     an_example: str
+    evaluated: str
+    metric: str
+    value: str
+    interval: str
+    questions_done: str
+    report_written: str
+    compared: str
+    only_in_one: str
+    difference: str
+    chance: str
+    chance_note: str
+    changed: str
+    no_change: str
+    right_answer: str
 
 
 ENGLISH = Words(
@@ -73,6 +88,7 @@ ENGLISH = Words(
     not_in_documents="Not in the documents: the passages found do not support an answer.",
     confidence="confidence {confidence:.0%}",
     tokens="Where each token comes from",
+    alternatives="Further answers",
     timings="{retrieve:.0f} ms to find, {write:.0f} ms to read and write",
     characters="characters {places}",
     loading="loading the model…",
@@ -114,6 +130,20 @@ ENGLISH = Words(
     demo_ingest="{contributor}: {added} documents, {passages} passages, {seconds:.1f} s",
     demo_kept="The knowledge base stays in {path}.",
     an_example="What must I bring?",
+    evaluated="{n} questions",
+    metric="Metric",
+    value="Value",
+    interval="{level:.0%} interval",
+    questions_done="{done}/{total} questions",
+    report_written="report: {path}",
+    compared="{n} questions of both runs",
+    only_in_one="Left out: {a} questions that only A has, {b} that only B has.",
+    difference="B − A",
+    chance="p",
+    chance_note="p: how often exchanging the runs at random would give at least this difference.",
+    changed="Changed questions: {count} ({better} better, {worse} worse)",
+    no_change="No answer got better or worse.",
+    right_answer="right: {answers}",
 )
 
 CHINESE = Words(
@@ -126,6 +156,7 @@ CHINESE = Words(
     not_in_documents="文档中没有答案：找到的段落不足以支持任何回答。",
     confidence="置信度 {confidence:.0%}",
     tokens="每个词元出自何处",
+    alternatives="其他答案",
     timings="检索 {retrieve:.0f} 毫秒，阅读与作答 {write:.0f} 毫秒",
     characters="第 {places} 字符",
     loading="正在加载模型……",
@@ -167,6 +198,20 @@ CHINESE = Words(
     demo_ingest="{contributor}：{added} 份文档，{passages} 个段落，{seconds:.1f} 秒",
     demo_kept="知识库保存在 {path}。",
     an_example="需要带什么材料？",
+    evaluated="{n} 题",
+    metric="指标",
+    value="数值",
+    interval="{level:.0%} 区间",
+    questions_done="{done}/{total} 题",
+    report_written="报告：{path}",
+    compared="两次评测共有 {n} 题",
+    only_in_one="未计入：只在 A 中的 {a} 题，只在 B 中的 {b} 题。",
+    difference="B 减 A",
+    chance="p 值",
+    chance_note="p 值：随机互换两次评测的答案时，差距至少这么大的概率。",
+    changed="有变化的题：{count} 题，其中变好 {better} 题，变差 {worse} 题",
+    no_change="没有哪个回答变好或变差。",
+    right_answer="正确答案：{answers}",
 )
 
 WORDS: Mapping[Language, Words] = MappingProxyType({"en": ENGLISH, "zh": CHINESE})

@@ -10,7 +10,7 @@ from consilience.cli.flags import DEFAULT_STORE
 from consilience.errors import UsageError
 
 if TYPE_CHECKING:
-    from consilience.encoding import CompactEncoder
+    from consilience.encoding import Encoder
     from consilience.model import Rag
     from consilience.store import Store
 
@@ -45,11 +45,11 @@ def load_rag(model: str | None) -> "Rag":
     return Rag.load(model)
 
 
-def load_named_encoder(model: str | None) -> "CompactEncoder":
-    """The retriever's half of a model. Raises as `consilience.encoding.load_encoder`."""
-    from consilience.encoding import load_encoder
+def load_named_encoder(model: str | None) -> "Encoder":
+    """The retriever's half of a model. Raises as `consilience.model.loading.load_any_encoder`."""
+    from consilience.model.loading import load_any_encoder
 
-    return load_encoder(Path(model) if model is not None else None)
+    return load_any_encoder(model)
 
 
 def again(store: Path, model: str | None = None) -> list[str]:

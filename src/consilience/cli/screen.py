@@ -62,7 +62,8 @@ class Screen:
 
     def __init__(self, output: Output) -> None:
         self.json = output.json
-        self.words = WORDS[output.lang or language_of_locale(os.environ)]
+        self.language = output.lang or language_of_locale(os.environ)
+        self.words = WORDS[self.language]
 
     @cached_property
     def out(self) -> "Console":

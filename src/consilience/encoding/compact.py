@@ -23,6 +23,8 @@ from consilience.encoding.tokenizer import SubwordTokenizer
 
 BATCH_TOKENS = 4096
 RETRIEVER_PARTS = ("embeddings.", "retriever.")
+QUESTIONS = "questions."
+"""Where a folder keeps layers for questions that are not those for passages."""
 
 
 def shape_of(config: ModelConfig) -> TransformerShape:
@@ -50,6 +52,8 @@ class CompactEncoder:
         words: The tokenizer.
         embeddings: Shared with the generator.
         layers: The retriever's own.
+        asking: Those of questions: the same layers, or a copy of them that was trained while the
+            passages' vectors stayed as they were.
     """
 
     def __init__(
@@ -60,14 +64,16 @@ class CompactEncoder:
         embeddings: Embeddings,
         layers: EncoderStack,
         fingerprint: str,
+        asking: EncoderStack | None = None,
     ) -> None:
         self.config, self.words = config, words
         self.embeddings, self.layers = embeddings, layers
+        self.asking = layers if asking is None else asking
         self._fingerprint = fingerprint
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the retriever's weights, vocabulary and settings."""
+        """Digest of what vectors of passages depend on: weights, vocabulary and settings."""
         return self._fingerprint
 
     @property
@@ -77,30 +83,40 @@ class CompactEncoder:
 
     def encode_questions(self, questions: Sequence[str]) -> Vectors:
         """`[questions, dimension]`, each of length one."""
-        return self._encode(questions)
+        return self._encode(questions, self.asking)
 
     def encode_passages(self, passages: Sequence[str]) -> Vectors:
         """`[passages, dimension]`, each of length one; text past the window is not read."""
-        return self._encode(passages)
+        return self._encode(passages, self.layers)
 
-    def _encode(self, texts: Sequence[str]) -> Vectors:
+    def token_rows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask of texts as the layers read them, `[texts, length]` each."""
+        return self._padded(self._ids(texts))
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         most = self.config.passage_tokens - 2
-        ids = [
+        return [
             [self.words.start, *tokens.ids[:most], self.words.separator]
             for tokens in self.words.encode(texts)
         ]
+
+    def _padded(self, ids: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        length, device = max(map(len, ids)), self.embeddings.word_embeddings.weight.device
+        rows = [one + [self.words.pad] * (length - len(one)) for one in ids]
+        padded = torch.tensor(rows, device=device)
+        return padded, padded != self.words.pad
+
+    def _encode(self, texts: Sequence[str], layers: EncoderStack) -> Vectors:
+        ids = self._ids(texts)
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         for batch in like_lengths([len(one) for one in ids], BATCH_TOKENS):
-            vectors[batch] = self._embed([ids[index] for index in batch]).numpy()
+            vectors[batch] = self._embed([ids[index] for index in batch], layers).cpu().numpy()
         return vectors
 
     @torch.inference_mode()
-    def _embed(self, ids: list[list[int]]) -> Tensor:
-        length = max(map(len, ids))
-        padded = torch.tensor([one + [self.words.pad] * (length - len(one)) for one in ids])
-        mask = padded != self.words.pad
-        states = self.layers(self.embeddings(padded, torch.zeros_like(padded)), mask)
-        return mean_pool(states, mask)
+    def _embed(self, ids: Sequence[list[int]], layers: EncoderStack) -> Tensor:
+        padded, mask = self._padded(ids)
+        return mean_pool(layers(self.embeddings(padded, torch.zeros_like(padded)), mask), mask)
 
 
 def like_lengths(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -136,11 +152,17 @@ def build_encoder(folder: ModelFolder, tensors: dict[str, Tensor]) -> CompactEnc
     with torch.device("meta"):
         layers = EncoderStack(shape_of(folder.config), folder.config.encoder_layers)
     assign(layers, tensors, "retriever.", fastest_dtype())
+    asking = None
+    if any(name.startswith(QUESTIONS) for name in tensors):
+        with torch.device("meta"):
+            asking = EncoderStack(shape_of(folder.config), folder.config.encoder_layers)
+        assign(asking, tensors, QUESTIONS, fastest_dtype())
     return CompactEncoder(
         folder.config,
         SubwordTokenizer.load(folder.path / "tokenizer.json"),
         embeddings=build_embeddings(folder, tensors),
         layers=layers,
+        asking=asking,
         fingerprint=retriever_fingerprint(folder.config, tensors, folder.path / "tokenizer.json"),
     )
 

@@ -2,7 +2,7 @@
 
     config.json        sizes and settings, see `ModelConfig`
     tokenizer.json     the vocabulary
-    model.safetensors  embeddings.*, retriever.*, reader.*, decoder.*
+    model.safetensors  embeddings.*, retriever.*, reader.*, decoder.*, maybe questions.*
     manifest.json      sha256 and size of each of the others
 
 Nothing is used before its digest was compared, and nothing in a folder can name code: classes are

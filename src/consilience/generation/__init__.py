@@ -16,20 +16,41 @@ from consilience.generation.base import (
 )
 
 if TYPE_CHECKING:
+    from consilience.generation.causal import CausalGenerator
     from consilience.generation.compact import CompactGenerator
+    from consilience.generation.endpoint import Endpoint, Limits
+    from consilience.generation.remote import RemoteGenerator, Writing
+    from consilience.generation.seq2seq import Seq2SeqGenerator
 
 __all__ = [
+    "CausalGenerator",
     "CompactGenerator",
+    "Endpoint",
     "Generator",
+    "Limits",
     "NextToken",
     "Pair",
+    "RemoteGenerator",
+    "Seq2SeqGenerator",
     "Stretch",
     "TokenRows",
     "TrainableGenerator",
+    "Writing",
 ]
 
 
+_LATER = {
+    "CausalGenerator": "consilience.generation.causal",
+    "CompactGenerator": "consilience.generation.compact",
+    "Endpoint": "consilience.generation.endpoint",
+    "Limits": "consilience.generation.endpoint",
+    "RemoteGenerator": "consilience.generation.remote",
+    "Seq2SeqGenerator": "consilience.generation.seq2seq",
+    "Writing": "consilience.generation.remote",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "CompactGenerator":
-        return getattr(import_module("consilience.generation.compact"), name)
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module 'consilience.generation' has no attribute {name!r}")

@@ -181,6 +181,10 @@ class TrainableGenerator(Generator, Protocol):
         """Pairs as padded ids, one row each, each within the window."""
         ...
 
+    def answer_ids(self, text: str) -> list[int]:
+        """An answer as the ids that are learned: without the start token, with the end."""
+        ...
+
     def memorise(self, rows: "TokenRows") -> Any:
         """Read rows of ids; differentiable."""
         ...

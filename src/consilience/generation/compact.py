@@ -88,6 +88,10 @@ class CompactGenerator(torch.nn.Module):
             for pair in pairs
         ]
 
+    def answer_ids(self, text: str) -> list[int]:
+        """An answer's ids with its end; case and traditional characters are folded."""
+        return [*self.tokens.encode([text])[0].ids, self.end]
+
     def memorise(self, rows: TokenRows) -> CompactMemory:
         """Encoder states of rows as the decoder's memory; differentiable."""
         marks = mark(rows, words=self.tokens)

@@ -60,6 +60,7 @@ class SourceMemory:
         pointers: Keys of the pointer, `[rows, length, copy]`.
         pointer_bias: Zero where copying is allowed, `[rows, 1, length]`.
         ids: Token ids, `[rows, length]`.
+        k: How many passages stand end to end in a row.
     """
 
     keys: list[Tensor]
@@ -68,6 +69,7 @@ class SourceMemory:
     pointers: Tensor
     pointer_bias: Tensor
     ids: Tensor
+    k: int = 1
 
     def together(self, k: int) -> "SourceMemory":
         """Every `k` rows as one source, end to end."""
@@ -78,6 +80,7 @@ class SourceMemory:
             pointers=_end_to_end(self.pointers[:, None], k)[:, 0],
             pointer_bias=_end_to_end(self.pointer_bias[..., None], k)[..., 0],
             ids=self.ids.reshape(-1, k * self.ids.shape[1]),
+            k=k * self.k,
         )
 
 
@@ -90,11 +93,21 @@ def _end_to_end(rows: Tensor, k: int) -> Tensor:
 
 @dataclass(slots=True)
 class DecoderCache:
-    """Keys and values of what was written, per layer `[rows * beams, heads, steps, size]`."""
+    """What was written.
+
+    Attributes:
+        keys: Per layer, `[rows * beams, heads, steps, size]`.
+        values: Per layer, the same shape.
+        steps: How many tokens.
+        shares: After Fusion-in-Decoder, how much of the last step's attention each passage got,
+            averaged over layers and heads, `[b, beams, k]`; None where rows hold one passage.
+            These are shares of attention, not the posterior of Bayes' rule.
+    """
 
     keys: list[Tensor]
     values: list[Tensor]
     steps: int = 0
+    shares: Tensor | None = None
 
     def follow(self, parents: Tensor) -> None:
         """Open end `i` of each row goes on from `parents[row, i]` of the step before."""
@@ -202,12 +215,16 @@ class CopyDecoder(nn.Module):
         rows, beams = ids.shape
         flat = ids.reshape(rows * beams, 1)
         states: Tensor = embeddings(flat, torch.zeros_like(flat), first_position=cache.steps)
+        shares = []
         for index, layer in enumerate(self.layers):
             keys, values = self._grow(cache, index, *layer.attention.self.keys_values(states))
             own = layer.attention(states, keys, values, None).view(rows, beams, -1)
+            if memory.k > 1:
+                shares.append(_shares(layer, own, memory.keys[index], memory))
             out = layer.finish(own, memory.keys[index], memory.values[index], memory.bias)
             states = out.view(rows * beams, 1, -1)
         cache.steps += 1
+        cache.shares = torch.stack(shares).mean(0) if shares else None
         return states.view(rows, beams, -1)
 
     @staticmethod
@@ -265,3 +282,12 @@ class CopyDecoder(nn.Module):
         return torch.logaddexp(
             written + functional.logsigmoid(-gate), pointed + functional.logsigmoid(gate)
         )
+
+
+def _shares(layer: DecoderLayer, states: Tensor, keys: Tensor, memory: SourceMemory) -> Tensor:
+    """How much of a layer's attention each passage gets, averaged over heads, `[b, n, k]`."""
+    projections = layer.crossattention.self
+    query = projections.split(projections.query(states))
+    scores = (query @ keys.transpose(-1, -2)).float() / math.sqrt(query.shape[-1]) + memory.bias
+    b, heads, n, _ = scores.shape
+    return scores.softmax(-1).view(b, heads, n, memory.k, -1).sum(-1).mean(1)

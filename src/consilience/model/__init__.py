@@ -3,30 +3,60 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from consilience.model.answer import Answer, Citation, Quote, TokenPosterior
+from consilience.model.answer import Alternative, Answer, Citation, Quote, TokenPosterior
+from consilience.questions import Turn
 
 if TYPE_CHECKING:
-    from consilience.model.rag import AskOptions, Rag, Turn
+    from consilience.model.asking import AskOptions
+    from consilience.model.attention_fusion import AttentionFusion
+    from consilience.model.averaging import RankWeights
+    from consilience.model.loading import Settings
+    from consilience.model.rag import Piece, Rag
     from consilience.model.rag_model import RagModel, RagOutput
+    from consilience.model.remote import RemoteAnswer, RemoteOptions, answer_remotely
+    from consilience.model.text_encoder import TextEncoder
+    from consilience.model.vectors import CompactVectors, PooledEncoder, VectorEncoder
 
 __all__ = [
+    "Alternative",
     "Answer",
     "AskOptions",
+    "AttentionFusion",
     "Citation",
+    "CompactVectors",
+    "Piece",
+    "PooledEncoder",
     "Quote",
     "Rag",
     "RagModel",
     "RagOutput",
+    "RankWeights",
+    "RemoteAnswer",
+    "RemoteOptions",
+    "Settings",
+    "TextEncoder",
     "TokenPosterior",
     "Turn",
+    "VectorEncoder",
+    "answer_remotely",
 ]
 
 _FILES = {
-    "AskOptions": "rag",
+    "AskOptions": "asking",
+    "AttentionFusion": "attention_fusion",
+    "CompactVectors": "vectors",
+    "Piece": "rag",
+    "PooledEncoder": "vectors",
     "Rag": "rag",
     "RagModel": "rag_model",
     "RagOutput": "rag_model",
-    "Turn": "rag",
+    "RankWeights": "averaging",
+    "RemoteAnswer": "remote",
+    "RemoteOptions": "remote",
+    "Settings": "loading",
+    "TextEncoder": "text_encoder",
+    "VectorEncoder": "vectors",
+    "answer_remotely": "remote",
 }
 
 

@@ -66,6 +66,23 @@ class TokenPosterior:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """A further answer to the same question.
+
+    Attributes:
+        text: Of it.
+        log_likelihood: log p(y | x) in nats; None when a remote model does not tell it.
+    """
+
+    text: str
+    log_likelihood: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"text": self.text, "log_likelihood": self.log_likelihood}
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer with its evidence.
 
@@ -76,6 +93,7 @@ class Answer:
         citations: Passages that carry at least a twentieth of the answer, the largest share first.
         posterior: p(d | x, y) of every passage in the sum, by passage id.
         tokens: The posterior of every token.
+        alternatives: Further answers, the best first, when more than one was asked for.
         question: What was looked up, after history was taken into account.
         timings_ms: Milliseconds by stage.
     """
@@ -86,6 +104,7 @@ class Answer:
     citations: tuple[Citation, ...] = ()
     posterior: Mapping[str, float] = field(default_factory=dict)
     tokens: tuple[TokenPosterior, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
     question: str = ""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
@@ -99,6 +118,8 @@ class Answer:
             "citations": [citation.to_dict() for citation in self.citations],
             "timings_ms": dict(self.timings_ms),
         }
+        if self.alternatives:
+            found["alternatives"] = [one.to_dict() for one in self.alternatives]
         if explain:
             found["posterior"] = dict(self.posterior)
             found["tokens"] = [token.to_dict() for token in self.tokens]

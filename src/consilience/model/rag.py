@@ -1,115 +1,59 @@
 """`Rag`: a retriever and a generator joined, loaded, asked and saved.
 
 The way of a question: history joins it, the retriever proposes passages, their scores become the
-prior, the generator reads all of them at once, the sum is searched, and what it wrote is found
-again in the sources. It knows no files of documents and no screen.
+prior, the generator reads them, the sum is searched, and what it wrote is found again in the
+sources. It knows no files of documents and no screen.
 """
 
-import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from consilience.encoding.compact import CompactEncoder, build_encoder
-from consilience.encoding.folder import ModelConfig, ModelFolder, open_folder, write_folder
-from consilience.errors import MissingError, UsageError
-from consilience.generation import CompactGenerator, Pair
-from consilience.generation.compact import build_generator
-from consilience.model.answer import Answer, Citation, Quote, TokenPosterior
-from consilience.model.decoding import Decoded, DecodingOptions, decode
-from consilience.model.fusion import FUSIONS, Fusion, log_prior
+from consilience.encoding import Encoder
+from consilience.errors import UsageError
+from consilience.generation import TrainableGenerator
+from consilience.model.answer import Answer
+from consilience.model.answering import Asked, Clock, answered, unanswered
+from consilience.model.asking import AskOptions, checked, standalone
+from consilience.model.decoding import Written, decode, stream
+from consilience.model.decoding.opening import open_answers
+from consilience.model.fusion import SUMMED
+from consilience.model.loading import Parts, Settings, load_parts, save_parts
 from consilience.model.rag_model import RagModel
-from consilience.retrieval import Hit, HybridWeights, Mode, Retriever, open_retriever
+from consilience.model.reading import Reading, read
+from consilience.retrieval import HybridWeights, Mode, Retriever, open_retriever
 from consilience.text import language_of
 
 if TYPE_CHECKING:
+    from consilience.generation.remote import RemoteGenerator
     from consilience.store import Store
 
-CITED_FROM = 0.05
-LONGEST_QUESTION = 4000
-
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One earlier question of a conversation and the answer it got."""
-
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class AskOptions:
-    """How a question is answered.
+class Piece:
+    """An answer that is being written.
 
     Attributes:
-        k: How many passages are summed over.
-        mode: How they are found.
-        fusion: Where the sum stands.
-        beams: Answers kept at each step; 1 is greedy.
-        max_new_tokens: The longest answer, in sub-words.
-        history: Earlier turns, the oldest first.
-        access: Labels that the reader holds; None reads everything.
-        abstain: Whether an answer without support is withheld.
+        text: What is written so far.
+        posterior: Of the last token, by passage id; empty where the fusion has none on the way.
+        answer: The whole; set on the last piece only, whose `text` is the answer's.
     """
 
-    k: int = 5
-    mode: Mode = "hybrid"
-    fusion: Fusion = "sequence"
-    beams: int = 3
-    max_new_tokens: int = 48
-    history: tuple[Turn, ...] = ()
-    access: Collection[str] | None = None
-    abstain: bool = True
-
-    def __post_init__(self) -> None:
-        if self.fusion not in FUSIONS:
-            raise UsageError(
-                f"unknown fusion {self.fusion!r}", hint=f"choose one of: {', '.join(FUSIONS)}"
-            )
-        for name in ("k", "beams", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise UsageError(
-                    f"{name} must be at least 1, received {getattr(self, name)}",
-                    hint=f"leave {name} out for its default",
-                )
-
-
-@dataclass(slots=True)
-class _Clock:
-    """Milliseconds of each stage since the one before."""
-
-    begun: float = field(default_factory=time.perf_counter)
-    timings: dict[str, float] = field(default_factory=dict)
-
-    def mark(self, stage: str) -> None:
-        """End a stage here."""
-        spent = 1000 * (time.perf_counter() - self.begun) - sum(self.timings.values())
-        self.timings[stage] = spent
-
-    def all(self) -> dict[str, float]:
-        """Every stage and the total, rounded to a microsecond."""
-        total = sum(self.timings.values())
-        return {k: round(v, 3) for k, v in (self.timings | {"total": total}).items()}
+    text: str
+    posterior: Mapping[str, float]
+    answer: Answer | None = None
 
 
 class Rag:
     """A whole model: `Rag.load()`, `rag.ask(question, store)`, `rag.save(folder)`.
 
     Args:
-        config: Sizes and settings.
-        encoder: The retriever's half.
-        model: The sum with its generator.
-        folder: Where it was loaded from.
+        parts: What it is made of.
     """
 
-    def __init__(
-        self, config: ModelConfig, *, encoder: CompactEncoder, model: RagModel, folder: ModelFolder
-    ) -> None:
-        self.config, self.encoder, self.model = config, encoder, model
-        self._folder = folder
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
         self._store: Store | None = None
         self._retrievers: dict[Mode, Retriever] = {}
 
@@ -118,60 +62,84 @@ class Rag:
         """Load a model.
 
         Args:
-            name: A folder that `save` wrote; None for the model that ships with the package.
+            name: A folder that `save` wrote, a folder or hub id of a checkpoint of transformers'
+                RAG classes, or None for the model that ships with the package.
 
         Raises:
-            MissingError: There is no such folder.
+            MissingError: There is no such model.
             DamagedError: A file of it is missing or was changed.
             VersionError: A newer version wrote it.
         """
-        path = Path(name) if name is not None else None
-        if path is not None and not path.is_dir():
-            raise MissingError(
-                f"no model folder {str(path)!r}",
-                hint="name a folder that `Rag.save` wrote, or leave out --model",
-            )
-        folder = open_folder(path)
-        tensors = folder.tensors()
-        encoder = build_encoder(folder, tensors)
-        generator = build_generator(folder, tensors, embeddings=encoder.embeddings)
-        model = RagModel(generator, temperature=folder.config.prior_temperature)
-        return cls(folder.config, encoder=encoder, model=model.eval(), folder=folder)
+        return cls(load_parts(name))
+
+    @classmethod
+    def of(
+        cls,
+        generator: "TrainableGenerator | RagModel | RemoteGenerator",
+        *,
+        encoder: Encoder | None = None,
+        settings: Settings | None = None,
+        temperature: float = 1.0,
+    ) -> "Rag":
+        """Join any generator with stores.
+
+        Args:
+            generator: What writes, a `RagModel` around it, with its attention and its ranks, or a
+                model behind an endpoint, which then sees the passages.
+            encoder: The encoder of the stores' vectors; without one passages are found by words.
+            settings: How it answers; None for passages by words without an encoder, else hybrid.
+            temperature: Of the prior, when the generator comes without a `RagModel`.
+        """
+        mode: Mode = "bm25" if encoder is None else "hybrid"
+        settings = settings or Settings(mode=mode, temperature=temperature)
+        return cls(Parts(_summing(generator, temperature), encoder, settings))
+
+    @property
+    def model(self) -> RagModel:
+        """The sum with its generator.
+
+        Raises:
+            UsageError: The generator is behind an endpoint.
+        """
+        if isinstance(self.parts.model, RagModel):
+            return self.parts.model
+        raise UsageError(
+            "this model is behind an endpoint: it has no weights here",
+            hint="ask it with the fusion sequence or concat",
+        )
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The retriever's half; None for a model that searches by words only."""
+        return self.parts.encoder
+
+    @property
+    def settings(self) -> Settings:
+        """How it answers."""
+        return self.parts.settings
 
     def save(self, path: str | Path) -> None:
         """Write the model as it is now, trained further or not, as a folder that `load` reads.
 
         Raises:
-            UsageError: The folder is the one that the model was loaded from.
+            UsageError: The folder is the one that the model was loaded from, or the model was
+                joined from parts in Python.
         """
-        path = Path(path)
-        if path.resolve() == self._folder.path.resolve():
-            raise UsageError(f"the model was loaded from {path}", hint="save it to another folder")
-        tokenizer = (self._folder.path / "tokenizer.json").read_text(encoding="utf-8")
-        config = replace(
-            self.config, prior_temperature=float(self.model.log_temperature.detach().exp())
-        )
-        write_folder(path, config, dict(self._tensors()), tokenizer)
+        save_parts(self.parts, Path(path))
 
-    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """All weights under the names of a model folder."""
-        generator = self.model.generator
-        parts = {
-            "embeddings": self.encoder.embeddings,
-            "retriever": self.encoder.layers,
-            "reader": generator.reader,
-            "decoder": generator.decoder,
-        }
-        for part, module in parts.items():
-            for name, value in module.state_dict().items():
-                yield f"{part}.{name}", value.detach().contiguous()
-
-    def retriever(self, store: "Store", mode: Mode = "hybrid") -> Retriever:
+    def retriever(self, store: "Store", mode: Mode | None = None) -> Retriever:
         """The retriever of a store with this model's encoder; that of the last store is kept.
 
         Raises:
+            UsageError: The mode needs an encoder and this model has none.
             FingerprintError: The store's vectors are another encoder's.
         """
+        mode = mode or self.settings.mode
+        if mode != "bm25" and self.encoder is None:
+            raise UsageError(
+                f"this model has no encoder, so it cannot search in the mode {mode}",
+                hint="take the mode bm25, or join it with an encoder: Rag.of(…, encoder=…)",
+            )
         if store is not self._store:
             self._store, self._retrievers = store, {}
         if mode not in self._retrievers:
@@ -179,7 +147,7 @@ class Rag:
                 store,
                 mode=mode,
                 encoder=None if mode == "bm25" else self.encoder,
-                weights=HybridWeights(**self.config.hybrid_weights),
+                weights=HybridWeights(**self.settings.hybrid_weights),
             )
         return self._retrievers[mode]
 
@@ -192,110 +160,108 @@ class Rag:
             options: How; None for the defaults.
 
         Raises:
-            UsageError: An empty or an overlong question.
+            UsageError: An empty or an overlong question, or something that this model cannot do.
             FingerprintError: The store's vectors are another encoder's.
         """
-        options = options or AskOptions()
-        clock = _Clock()
-        asked = standalone(_checked(question), options.history)
-        hits = self.retriever(store, options.mode).search(asked, k=options.k, access=options.access)
-        clock.mark("retrieve")
-        if not hits:
-            return Answer(
-                "", abstained=True, confidence=0.0, question=asked, timings_ms=clock.all()
-            )
-        return self._answer(asked, hits, options, clock)
-
-    def _answer(
-        self, asked: str, hits: Sequence[Hit], options: AskOptions, clock: _Clock
-    ) -> Answer:
-        generator = self.model.generator
-        memory = generator.read([Pair(asked, h.passage.title, h.passage.text) for h in hits])
-        clock.mark("read")
-        scores = torch.tensor([[hit.score for hit in hits]])
-        with torch.inference_mode():
-            prior = log_prior(scores, self.model.log_temperature.exp())
-        how = DecodingOptions(
-            fusion=options.fusion, beams=options.beams, max_new_tokens=options.max_new_tokens
-        )
-        best = decode(generator, memory, prior, options=how)[0]
+        options, clock = options or AskOptions(), Clock()
+        asked = self._asked(question, store, options, clock)
+        if not asked.hits:
+            return unanswered(asked.question, clock)
+        if not isinstance(self.parts.model, RagModel):
+            return self._from_afar(self.parts.model, asked, options, clock)
+        reading = self._read(asked, options, clock)
+        written = decode(
+            reading.generator,
+            reading.memory,
+            reading.log_weights,
+            options=options.decoding(self.settings.decoding),
+        )[0]
         clock.mark("write")
-        quotes = self._quotes(memory, hits, best)
-        clock.mark("cite")
-        least = self.config.threshold_for(language_of(asked))
-        abstained = options.abstain and best.support < least
-        ids = [hit.passage.id for hit in hits]
-        return Answer(
-            text="" if abstained else _text(best, quotes, generator),
-            abstained=abstained,
-            confidence=best.support,
-            citations=() if abstained else _citations(hits, best, quotes),
-            posterior=dict(zip(ids, best.posterior.tolist(), strict=True)),
-            tokens=_tokens(best, ids, generator),
-            question=asked,
-            timings_ms=clock.all(),
+        return answered(asked, reading, written, clock)
+
+    def stream(
+        self, question: str, store: "Store", options: AskOptions | None = None
+    ) -> Iterator[Piece]:
+        """Answer a question token by token; raises as `ask`.
+
+        Yields:
+            What is written so far, and at the end a piece with the whole `Answer`, spelled as its
+            source spells it. A model behind an endpoint has that last piece only.
+        """
+        options, clock = options or AskOptions(), Clock()
+        asked = self._asked(question, store, options, clock)
+        if not asked.hits:
+            yield Piece("", {}, unanswered(asked.question, clock))
+            return
+        if not isinstance(self.parts.model, RagModel):
+            whole = self._from_afar(self.parts.model, asked, options, clock)
+            yield Piece(whole.text, whole.posterior, whole)
+            return
+        reading = self._read(asked, options, clock)
+        pieces = stream(
+            reading.generator,
+            reading.memory,
+            reading.log_weights,
+            options=options.decoding(self.settings.decoding),
+        )
+        held = _held(asked, reading)
+        for piece in pieces:
+            if piece.answer is not None:
+                clock.mark("write")
+                answer = answered(asked, reading, [piece.answer], clock)
+                yield Piece(answer.text, answer.posterior, answer)
+            elif not held:
+                yield Piece(piece.text, _running(asked, reading, piece))
+
+    def _from_afar(
+        self, generator: "RemoteGenerator", asked: Asked, options: AskOptions, clock: Clock
+    ) -> Answer:
+        from consilience.model.afar import ask_from_afar
+
+        return ask_from_afar(
+            generator, asked, options, temperature=self.settings.temperature, clock=clock
         )
 
-    def _quotes(self, memory: Any, hits: Sequence[Hit], best: Decoded) -> list[tuple[Quote, ...]]:
-        """For each passage, where its source has the answer's words."""
-        found = []
-        for row, hit in enumerate(hits):
-            stretches = self.model.generator.locate(memory, row, best.ids)
-            start, text = hit.passage.start, hit.passage.text
-            found.append(
-                tuple(
-                    Quote(start + one.start, start + one.end, text[one.start : one.end])
-                    for one in stretches
-                )
-            )
-        return found
+    def _asked(self, question: str, store: "Store", options: AskOptions, clock: Clock) -> Asked:
+        looked_up = standalone(checked(question), options.history)
+        retriever = self.retriever(store, options.mode)
+        hits = retriever.search(looked_up, k=options.k, access=options.access)
+        clock.mark("retrieve")
+        least = self.settings.threshold_for(language_of(looked_up)) if options.abstain else 0.0
+        return Asked(looked_up, hits, least)
 
-
-def standalone(question: str, history: Sequence[Turn]) -> str:
-    """A follow-up question with what it follows: the last question and its answer before it."""
-    if not history:
-        return question
-    last = history[-1]
-    return f"{last.question} {last.answer} {question}".strip()
-
-
-def _checked(question: str) -> str:
-    if not question.strip():
-        raise UsageError("the question is empty", hint='ask something: consilience ask "…"')
-    if len(question) > LONGEST_QUESTION:
-        raise UsageError(
-            f"the question has {len(question)} characters; {LONGEST_QUESTION} are read at most",
-            hint="ask a shorter question; add long text as a document",
+    def _read(self, asked: Asked, options: AskOptions, clock: Clock) -> Reading:
+        reading = read(
+            self.model, asked.question, asked.hits, fusion=options.fusion, encoder=self.encoder
         )
-    return question.strip()
+        clock.mark("read")
+        return reading
 
 
-def _text(best: Decoded, quotes: Sequence[tuple[Quote, ...]], generator: CompactGenerator) -> str:
-    """The answer as the passage with the largest share spells it, else as the vocabulary does."""
-    for row in best.posterior.argsort(descending=True).tolist():
-        if quotes[row] and len(quotes[row]) <= 1 + len(best.ids) // 3:
-            parts = [quote.text for quote in quotes[row]]
-            return ("" if language_of("".join(parts)) == "zh" else " ").join(parts)
-    return generator.decode(best.ids)
+def _summing(
+    generator: "TrainableGenerator | RagModel | RemoteGenerator", temperature: float
+) -> "RagModel | RemoteGenerator":
+    """A generator that runs here with a sum around it; a remote one as it is."""
+    from consilience.generation.remote import RemoteGenerator
+
+    if isinstance(generator, RagModel):
+        return generator.eval()
+    if isinstance(generator, RemoteGenerator):
+        return generator
+    return RagModel(generator, temperature=temperature).eval()
 
 
-def _citations(
-    hits: Sequence[Hit], best: Decoded, quotes: Sequence[tuple[Quote, ...]]
-) -> tuple[Citation, ...]:
-    order = best.posterior.argsort(descending=True).tolist()
-    shares = best.posterior.tolist()
-    return tuple(
-        Citation(hits[row].passage, shares[row], quotes[row])
-        for place, row in enumerate(order)
-        if place == 0 or shares[row] >= CITED_FROM
-    )
+def _held(asked: Asked, reading: Reading) -> bool:
+    """Whether the answer will be withheld; known before its first token is shown."""
+    if asked.least <= 0:
+        return False
+    opening = open_answers(reading.generator, reading.memory, reading.log_weights)
+    return float(opening.support) < asked.least
 
 
-def _tokens(
-    best: Decoded, ids: Sequence[str], generator: CompactGenerator
-) -> tuple[TokenPosterior, ...]:
-    words = generator.words(best.ids)
-    return tuple(
-        TokenPosterior(word, dict(zip(ids, shares, strict=True)))
-        for word, shares in zip(words, best.token_posteriors.tolist(), strict=True)
-    )
+def _running(asked: Asked, reading: Reading, piece: Written) -> dict[str, float]:
+    """The posterior of the last token, where the fusion has one on the way."""
+    if reading.fusion not in SUMMED:
+        return {}
+    ids = [hit.passage.id for hit in asked.hits]
+    return dict(zip(ids, piece.posterior.tolist(), strict=True))

@@ -1,0 +1,40 @@
+"""Decoding: every way of writing an answer from the sum.
+
+Names are handed on lazily: options can be made without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from consilience.model.decoding.options import DecodingOptions
+
+if TYPE_CHECKING:
+    from consilience.model.decoding.answers import decode
+    from consilience.model.decoding.result import Decoded, pad_answers
+    from consilience.model.decoding.search import Shrinking
+    from consilience.model.decoding.streaming import Written, stream
+
+__all__ = [
+    "Decoded",
+    "DecodingOptions",
+    "Shrinking",
+    "Written",
+    "decode",
+    "pad_answers",
+    "stream",
+]
+
+_FILES = {
+    "Decoded": "result",
+    "Shrinking": "search",
+    "Written": "streaming",
+    "decode": "answers",
+    "pad_answers": "result",
+    "stream": "streaming",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FILES:
+        return getattr(import_module(f"consilience.model.decoding.{_FILES[name]}"), name)
+    raise AttributeError(f"module 'consilience.model.decoding' has no attribute {name!r}")

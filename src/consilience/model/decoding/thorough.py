@@ -1,0 +1,237 @@
+"""RAG-Sequence searched passage by passage: candidates of each, summed over all.
+
+Every passage is searched alone with beams, all passages of all questions in one batch; equal
+candidates of a question are one. *Thorough* decoding scores each candidate under every passage,
+*fast* decoding counts p = 0 where a passage's own beams did not propose it (Lewis et al., 2020,
+"Retrieval-Augmented Generation for Knowledge-Intensive NLP Tasks", section 2.5).
+
+A candidate is never scored under a passage that proposed it, since that search knows the numbers.
+What is missing is scored by walking the tree of the candidates' beginnings: at each level one open
+end of the generator stands for all candidates that begin alike. Log p only falls along the way, so
+a candidate whose passages cannot reach the answers to be returned any more is left out of the
+levels that follow.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from consilience.generation import Generator
+from consilience.model.decoding.opening import IMPOSSIBLE, Opening, begin
+from consilience.model.decoding.options import DecodingOptions
+from consilience.model.decoding.result import Finished
+from consilience.model.decoding.search import Search
+
+ROUNDING = 1e-4
+"""Nats by which a bound may miss a sum of float32 numbers."""
+
+ABSENT = IMPOSSIBLE / 2
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """An answer and what the passages that proposed it gave to its tokens, `[tokens]` each."""
+
+    answer: Finished
+    given: dict[int, Tensor] = field(default_factory=dict)
+
+
+def search_passages(
+    generator: Generator, memory: Any, opening: Opening, options: DecodingOptions
+) -> list[list[Finished]]:
+    """The best answers of every question by thorough or fast decoding.
+
+    Args:
+        generator: Whose memory it is.
+        memory: Of `b * k` rows, question-major.
+        opening: Of the same rows.
+        options: `search` says which of the two.
+    """
+    proposals = _proposals(generator, memory, opening, options)
+    if not proposals:
+        return []
+    candidates = _Candidates.of(proposals, opening.log_weights, options.returned)
+    if options.search == "fast":
+        candidates.count_absent_as_impossible()
+    else:
+        _score(generator, memory, candidates, forced=options.forced_first is not None)
+    return candidates.best()
+
+
+def _proposals(
+    generator: Generator, memory: Any, opening: Opening, options: DecodingOptions
+) -> list[list[_Candidate]]:
+    """What the search of each passage finds, equal answers of a question as one."""
+    b, k = opening.log_weights.shape
+    alone = replace(options, search="exact", returned=options.beams)
+    certain = opening.log_weights.new_zeros(b * k, 1)
+    found = Search(generator, memory, opening.state, opening.first, certain, alone).run()
+    here = (opening.log_weights > ABSENT).tolist()
+    proposals: list[list[_Candidate]] = []
+    for q in range(b):
+        merged: dict[tuple[int, ...], _Candidate] = {}
+        for d in (d for d in range(k) if here[q][d]):
+            for one in found[q * k + d]:
+                candidate = merged.setdefault(tuple(one.ids), _Candidate(one))
+                candidate.given[d] = one.given[0]
+        proposals.append(list(merged.values()))
+    return proposals
+
+
+@dataclass(slots=True)
+class _Candidates:
+    """Candidates of `b` questions as tensors; `c` at most of each, `t` tokens at most.
+
+    Attributes:
+        answers: Each question's, `c` or fewer.
+        log_weights: log prior, `[b, k]`.
+        ids: `[b, c, t]`.
+        lengths: In tokens, 0 where there is no candidate, `[b, c]`.
+        known: Whether the passage proposed it, or is not there, `[b, k, c]`.
+        given: Log p of each token given each passage, as far as it is known, `[b, k, c, t]`.
+        alive: Whether it may still be among the best, `[b, c]`.
+        returned: How many are wanted.
+    """
+
+    answers: list[list[_Candidate]]
+    log_weights: Tensor
+    ids: Tensor
+    lengths: Tensor
+    known: Tensor
+    given: Tensor
+    alive: Tensor
+    returned: int
+
+    @classmethod
+    def of(
+        cls, proposals: list[list[_Candidate]], log_weights: Tensor, returned: int
+    ) -> "_Candidates":
+        """Proposals as tensors."""
+        (b, k), device = log_weights.shape, log_weights.device
+        c = max(map(len, proposals))
+        t = max(len(one.answer.ids) for found in proposals for one in found)
+        ids = torch.zeros(b, c, t, dtype=torch.long)
+        lengths = torch.zeros(b, c, dtype=torch.long)
+        known = (log_weights <= ABSENT).cpu()[..., None].repeat(1, 1, c)
+        given = torch.zeros(b, k, c, t)
+        for q, found in enumerate(proposals):
+            for i, one in enumerate(found):
+                lengths[q, i] = length = len(one.answer.ids)
+                ids[q, i, :length] = torch.tensor(one.answer.ids)
+                for d, log_probs in one.given.items():
+                    known[q, d, i] = True
+                    given[q, d, i, :length] = log_probs.cpu()
+        return cls(
+            answers=proposals,
+            log_weights=log_weights,
+            ids=ids.to(device),
+            lengths=lengths.to(device),
+            known=known.to(device),
+            given=given.to(device),
+            alive=(lengths > 0).to(device),
+            returned=returned,
+        )
+
+    def count_absent_as_impossible(self) -> None:
+        """A passage that did not propose a candidate gives it nothing."""
+        self.given[..., 0] = self.given[..., 0].masked_fill(~self.known, IMPOSSIBLE)
+
+    def joint(self) -> Tensor:
+        """Log p(d | x) plus log p of what is known of each candidate given d, `[b, k, c]`."""
+        return self.log_weights[..., None] + self.given.sum(-1)
+
+    def prune(self, written: int) -> None:
+        """Leave out what cannot be among the best any more, `written` tokens being scored.
+
+        A candidate is worth at most the sum of what its passages have given so far, and at least
+        the sum over those passages that are through with it.
+        """
+        joint = self.joint()
+        through = self.known | (self.lengths <= written)[:, None]
+        least = joint.masked_fill(~through, float("-inf")).logsumexp(1)
+        least = least.masked_fill(self.lengths == 0, float("-inf"))
+        bar = least.topk(min(self.returned, least.shape[1]), dim=-1).values[:, -1:]
+        self.alive &= joint.logsumexp(1) >= bar - ROUNDING
+
+    def best(self) -> list[list[Finished]]:
+        """The best of each question, ranked by log p(y | x)."""
+        scores = self.joint().logsumexp(1).masked_fill(~self.alive, float("-inf"))
+        order = scores.sort(dim=-1, descending=True, stable=True).indices.tolist()
+        kept = self.alive.sum(-1).clamp(max=self.returned).tolist()
+        values, given = scores.tolist(), self.given.cpu()
+        return [
+            [
+                replace(
+                    self.answers[q][i].answer,
+                    given=given[q, :, i, : len(self.answers[q][i].answer.ids)],
+                    score=values[q][i],
+                )
+                for i in order[q][: kept[q]]
+            ]
+            for q in range(len(self.answers))
+        ]
+
+
+def _score(generator: Generator, memory: Any, candidates: _Candidates, *, forced: bool) -> None:
+    """Fill in what is not known, level by level; `forced` says that the first token is certain."""
+    state, following, _ = begin(generator, memory)
+    b, k = candidates.log_weights.shape
+    c = candidates.ids.shape[1]
+    # Before the first token all candidates begin alike; candidate 0 stands for all.
+    alike = torch.ones(b, c, c, dtype=torch.bool, device=candidates.ids.device)
+    leader = torch.zeros_like(candidates.lengths)
+    places = torch.zeros_like(candidates.known, dtype=torch.long)
+    for level in range(candidates.ids.shape[2]):
+        wanted = (candidates.alive & (candidates.lengths > level))[:, None] & ~candidates.known
+        if not bool(wanted.any()):
+            return
+        if level:
+            before, earlier = leader, places
+            tokens = candidates.ids[..., level - 1]
+            alike &= tokens[:, :, None] == tokens[:, None, :]
+            leader = alike.int().argmax(-1)
+            needed, places = _places(wanted, leader)
+            parents = earlier.gather(2, before[:, None].expand(b, k, c))
+            ids = _packed(tokens[:, None].expand(b, k, c), needed, places)
+            parents = _packed(parents, needed, places)
+            following = generator.step(memory, state, ids.flatten(0, 1), parents.flatten(0, 1))
+        ends = places.gather(2, leader[:, None].expand(b, k, c)) * wanted
+        asked = candidates.ids[:, None, :, level].expand(b, k, c)
+        log_probs = following.of(asked.flatten(0, 1), ends.flatten(0, 1)).view(b, k, c)
+        if level or not forced:
+            candidates.given[..., level] += log_probs.masked_fill(~wanted, 0.0)
+        candidates.prune(level + 1)
+
+
+def _places(wanted: Tensor, leader: Tensor) -> tuple[Tensor, Tensor]:
+    """Which candidates lead a beginning that a row needs, and the open end of each leader.
+
+    Args:
+        wanted: The candidates whose next token a row is asked for, `[b, k, c]`.
+        leader: The first candidate that begins like each, `[b, c]`.
+
+    Returns:
+        Both `[b, k, c]`.
+    """
+    leaders = leader[:, None].expand(wanted.shape)
+    needed = torch.zeros_like(wanted, dtype=torch.long)
+    needed = needed.scatter_add_(2, leaders, wanted.long()) > 0
+    return needed, (needed.long().cumsum(-1) - 1).clamp_min(0)
+
+
+def _packed(values: Tensor, needed: Tensor, places: Tensor) -> Tensor:
+    """The values of leaders at their open ends, 0 at ends that a row does not need.
+
+    Args:
+        values: `[b, k, c]`.
+        needed: `[b, k, c]`.
+        places: `[b, k, c]`.
+
+    Returns:
+        `[b, k, n]`.
+    """
+    n = int(needed.sum(-1).max())
+    packed = values.new_zeros(*values.shape[:2], n + 1)
+    return packed.scatter_(2, places.masked_fill(~needed, n), values)[..., :n]

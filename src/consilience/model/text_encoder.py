@@ -1,0 +1,101 @@
+"""DPR and its like as an `Encoder`: texts through their own tokenizer to vectors for a store.
+
+Vectors keep their length, unlike those of the model that ships: such encoders were trained on the
+inner product as it is, and `p(d | x) = softmax(<q(x), d>)` holds only for that. Half precision, in
+which a store keeps them, has three decimals at any length.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from consilience.encoding import Vectors
+from consilience.encoding.compact import BATCH_TOKENS, like_lengths
+from consilience.model.vectors import PooledEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class TextEncoder:
+    """Implements `Encoder` with two transformers encoders, which may be one and the same.
+
+    Args:
+        questions: Of questions.
+        passages: Of passages.
+        tokenizer: Of both.
+    """
+
+    def __init__(
+        self,
+        questions: PooledEncoder,
+        passages: PooledEncoder,
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> None:
+        self.questions, self.passages, self.tokenizer = questions, passages, tokenizer
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of both encoders' weights and the vocabulary, as they were when first asked."""
+        digest = hashlib.sha256()
+        for word, number in sorted(self.tokenizer.get_vocab().items()):
+            digest.update(f"{word}\0{number}\0".encode(errors="replace"))
+        for name, value in self._weights():
+            digest.update(name.encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:32]
+
+    def _weights(self) -> Iterator[tuple[str, Tensor]]:
+        for side, encoder in (("questions", self.questions), ("passages", self.passages)):
+            yield from ((f"{side}.{name}", value) for name, value in encoder.named_parameters())
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector."""
+        config: Any = self.passages.model.config
+        return int(getattr(config, "projection_dim", 0) or config.hidden_size)
+
+    def encode_questions(self, questions: Sequence[str]) -> Vectors:
+        """`[questions, dimension]`."""
+        return self._encode(self.questions, questions)
+
+    def encode_passages(self, passages: Sequence[str]) -> Vectors:
+        """`[passages, dimension]`; text past the window is not read."""
+        return self._encode(self.passages, passages)
+
+    def token_rows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask of texts as both encoders read them, `[texts, length]` each."""
+        return _padded(self._ids(texts), next(self.passages.parameters()).device)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        config: Any = self.passages.model.config
+        most = config.max_position_embeddings
+        found = [self.tokenizer(text, truncation=True, max_length=most) for text in texts]
+        return [list(one["input_ids"]) for one in found]
+
+    def _encode(self, encoder: PooledEncoder, texts: Sequence[str]) -> Vectors:
+        ids = self._ids(texts)
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for batch in like_lengths([len(one) for one in ids], BATCH_TOKENS):
+            vectors[batch] = _vectors(encoder, [ids[index] for index in batch])
+        return vectors
+
+
+@torch.inference_mode()
+def _vectors(encoder: PooledEncoder, ids: list[list[int]]) -> Vectors:
+    """Rows of ids to vectors, `[rows, dimension]`."""
+    padded, mask = _padded(ids, next(encoder.parameters()).device)
+    found: Vectors = encoder(padded, mask).float().cpu().numpy()
+    return found
+
+
+def _padded(ids: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    length = max(map(len, ids))
+    mask = [[True] * len(one) + [False] * (length - len(one)) for one in ids]
+    rows = [one + [0] * (length - len(one)) for one in ids]
+    return torch.tensor(rows, device=device), torch.tensor(mask, device=device)

@@ -1,0 +1,1 @@
+"""Training: objectives, what they learn from, and what is watched meanwhile."""

@@ -1,0 +1,283 @@
+"""The settings of a training run: what is trained, on what, towards which objectives, and how.
+
+Read from YAML by `settings.read_settings`; flags and help of `consilience train` come from here.
+Whether two settings fit together is checked here too, all at once; whether files and models are
+there is checked by those who open them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from consilience.errors import UsageError
+from consilience.training.settings import Setting
+
+ObjectiveName = Literal[
+    "sequence",
+    "token",
+    "emdr2",
+    "perplexity",
+    "attention",
+    "leave_one_out",
+    "fid",
+    "reader",
+    "info_nce",
+    "abstain",
+]
+"""Objectives that learn from questions and answers, by the name they have in a config."""
+
+JOINT: frozenset[str] = frozenset(
+    {"sequence", "token", "emdr2", "perplexity", "attention", "leave_one_out", "fid"}
+)
+"""Objectives that sum over retrieved passages and so need a store."""
+
+Part = Literal["question_encoder", "passage_encoder", "generator", "temperature"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """Questions and answers."""
+
+    train: Annotated[
+        tuple[Path, ...],
+        Setting("Question files to train on.", "用来训练的问答文件。"),
+    ] = ()
+    dev: Annotated[
+        tuple[Path, ...],
+        Setting("Question files to measure on while training.", "训练中用来评估的问答文件。"),
+    ] = ()
+    temperature: Annotated[
+        float,
+        Setting(
+            "Files are drawn in proportion to size to the power of 1 / temperature.",
+            "各文件按其大小的 1/temperature 次方抽取。",
+            least=1,
+        ),
+    ] = 1.0
+    limit: Annotated[
+        int | None,
+        Setting("At most so many training questions.", "最多用这么多训练问题。", least=1),
+    ] = None
+    negatives: Annotated[
+        int,
+        Setting("Hard negatives for each question.", "每个问题的难负例数。", least=0, most=64),
+    ] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """What is trained in place of all weights."""
+
+    kind: Annotated[
+        Literal["none", "lora"],
+        Setting("Train all weights, or low-rank adapters.", "训练全部权重，或低秩适配器。"),
+    ] = "none"
+    rank: Annotated[int, Setting("Rank of the adapters.", "适配器的秩。", least=1, most=1024)] = 8
+    alpha: Annotated[float, Setting("Scale of the adapters.", "适配器的缩放系数。", least=0)] = 16.0
+    targets: Annotated[
+        tuple[str, ...],
+        Setting("Ends of the names of the layers that get one.", "加适配器的层名（后缀）。"),
+    ] = ("query", "value", "q_proj", "v_proj", "q", "v", "c_attn")
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshSettings:
+    """What happens to the passages' vectors while the passage encoder moves."""
+
+    mode: Annotated[
+        Literal["never", "synchronous", "background", "proposed"],
+        Setting(
+            "Never, all of them between steps, all in another process, or those just proposed.",
+            "从不、在两步之间全部更新、在另一进程中全部更新，或只更新刚被检索到的段落。",
+        ),
+    ] = "never"
+    every: Annotated[
+        int, Setting("Steps between two refreshes.", "两次更新之间的步数。", least=1)
+    ] = 500
+    over: Annotated[
+        int,
+        Setting(
+            "With `proposed`: passages proposed for each that is kept.",
+            "proposed 模式下每保留一个段落先检索的段落数。",
+            least=1,
+            most=20,
+        ),
+    ] = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CollapseSettings:
+    """When retrieval is taken to have collapsed."""
+
+    action: Annotated[
+        Literal["ignore", "warn", "stop"],
+        Setting("What to do about it.", "检索塌缩时的处理方式。"),
+    ] = "warn"
+    distinct: Annotated[
+        float,
+        Setting(
+            "Smallest share of distinct passages among those a window of batches retrieved.",
+            "一段时间内检索到的段落中不同段落的最小比例。",
+            least=0,
+            most=1,
+        ),
+    ] = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """A training run."""
+
+    output: Annotated[Path, Setting("Where the run is written.", "训练结果写到哪里。")]
+    data: Annotated[DataSettings, Setting("Questions and answers.", "问答数据。")]
+    model: Annotated[
+        str | None,
+        Setting(
+            "The model to start from; none is the one that ships.", "起始模型；none 为自带模型。"
+        ),
+    ] = None
+    store: Annotated[
+        Path | None,
+        Setting("The knowledge base that passages come from.", "段落所在的知识库。"),
+    ] = None
+    objectives: Annotated[
+        dict[ObjectiveName, float],
+        Setting("Objectives and their weights.", "训练目标及其权重。", least=0),
+    ] = field(default_factory=lambda: {"sequence": 1.0})
+    train: Annotated[
+        tuple[Part, ...],
+        Setting("The parts whose weights move.", "哪些部分的权重会变化。"),
+    ] = ("question_encoder", "generator", "temperature")
+    frozen: Annotated[
+        tuple[str, ...],
+        Setting("Beginnings of names of weights that stay.", "不变权重的名称（前缀）。"),
+    ] = ()
+    adapter: Annotated[AdapterSettings, Setting("Adapters.", "适配器。")] = AdapterSettings()
+    refresh: Annotated[RefreshSettings, Setting("Index refresh.", "索引更新。")] = RefreshSettings()
+    collapse: Annotated[CollapseSettings, Setting("Collapse.", "检索塌缩。")] = CollapseSettings()
+    k: Annotated[int, Setting("Passages summed over.", "求和的段落数。", least=1, most=1000)] = 5
+    mode: Annotated[
+        Literal["dense", "bm25", "hybrid"],
+        Setting("How passages are found.", "如何检索段落。"),
+    ] = "dense"
+    steps: Annotated[int, Setting("Optimiser steps.", "优化步数。", least=1)] = 1000
+    batch: Annotated[int, Setting("Questions in a batch.", "每批问题数。", least=1)] = 8
+    accumulate: Annotated[
+        int, Setting("Batches added up for a step.", "每步累积的批数。", least=1)
+    ] = 1
+    chunk: Annotated[
+        int | None,
+        Setting(
+            "Texts encoded at once while the batch is contrasted whole (GradCache).",
+            "整批对比时一次编码的文本数（GradCache）。",
+            least=1,
+        ),
+    ] = None
+    learning_rate: Annotated[
+        float, Setting("Largest learning rate.", "最大学习率。", least=0, most=10)
+    ] = 2e-5
+    encoder_rate: Annotated[
+        float | None,
+        Setting(
+            "That of the encoders; none is the same.",
+            "编码器的学习率；none 为相同。",
+            least=0,
+            most=10,
+        ),
+    ] = None
+    schedule: Annotated[
+        Literal["linear", "cosine", "constant"],
+        Setting("How the learning rate falls.", "学习率如何下降。"),
+    ] = "linear"
+    warmup: Annotated[
+        int, Setting("Steps until the learning rate is reached.", "预热步数。", least=0)
+    ] = 100
+    decay: Annotated[float, Setting("Weight decay.", "权重衰减。", least=0, most=1)] = 0.01
+    clip: Annotated[
+        float, Setting("Longest gradient; 0 clips nothing.", "梯度最大长度；0 为不裁剪。", least=0)
+    ] = 1.0
+    smoothing: Annotated[float, Setting("Label smoothing.", "标签平滑。", least=0, most=0.9)] = 0.0
+    dropout: Annotated[
+        float | None,
+        Setting(
+            "Dropout; none is the model's own.", "丢弃率；none 为模型自己的。", least=0, most=0.9
+        ),
+    ] = None
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        Setting("Precision of the matrix products.", "矩阵乘法的精度。"),
+    ] = "float32"
+    checkpointing: Annotated[
+        bool,
+        Setting("Compute activations twice instead of keeping them.", "重新计算激活值而不保存。"),
+    ] = False
+    temperature: Annotated[
+        float, Setting("Of the contrastive scores.", "对比得分的温度。", least=1e-4, most=100)
+    ] = 0.05
+    seed: Annotated[int, Setting("Of everything random.", "随机种子。", least=0)] = 0
+    log_every: Annotated[
+        int, Setting("Steps between two log lines.", "日志间隔步数。", least=1)
+    ] = 10
+    save_every: Annotated[
+        int, Setting("Steps between two checkpoints.", "检查点间隔步数。", least=1)
+    ] = 500
+    keep: Annotated[int, Setting("Checkpoints that are kept.", "保留的检查点数。", least=1)] = 2
+    evaluate_every: Annotated[
+        int | None,
+        Setting(
+            "Steps between two measurements; none is at the end.",
+            "评估间隔步数；none 为结束时。",
+            least=1,
+        ),
+    ] = None
+    evaluate_limit: Annotated[
+        int, Setting("Questions in a measurement.", "每次评估的问题数。", least=1)
+    ] = 500
+    metric: Annotated[
+        Literal["loss", "f1", "exact_match", "recall@5"],
+        Setting("What early stopping and the best model go by.", "早停与最佳模型所依据的指标。"),
+    ] = "loss"
+    patience: Annotated[
+        int | None,
+        Setting(
+            "Measurements without progress before it stops.", "多少次评估无进步后停止。", least=1
+        ),
+    ] = None
+    report_to: Annotated[
+        tuple[Literal["tensorboard", "wandb", "mlflow"], ...],
+        Setting("Logs beside the JSONL one.", "除 JSONL 外的日志。"),
+    ] = ("tensorboard",)
+
+    def __post_init__(self) -> None:
+        found = list(_contradictions(self))
+        if found:
+            raise UsageError(
+                "settings that do not fit together: " + "; ".join(found),
+                hint="change one of each pair",
+            )
+
+    @property
+    def joint(self) -> bool:
+        """Whether an objective sums over retrieved passages."""
+        return any(name in JOINT for name in self.objectives)
+
+
+def _contradictions(config: TrainConfig) -> Iterator[str]:
+    if not config.objectives or not any(config.objectives.values()):
+        yield "objectives name nothing with a weight above 0"
+    if config.joint and config.store is None:
+        yield f"objectives {', '.join(config.objectives)} sum over passages, but store is none"
+    if not config.data.train:
+        yield "data.train names no file"
+    if config.patience is not None and config.evaluate_every is None:
+        yield "patience needs evaluate_every"
+    if config.evaluate_every is not None and not config.data.dev:
+        yield "evaluate_every needs data.dev"
+    if not config.train:
+        yield f"train names no part, allowed: {', '.join(PARTS)}"
+    if config.refresh.mode != "never" and "passage_encoder" not in config.train:
+        yield f"refresh.mode is {config.refresh.mode}, but passage_encoder is not in train"
+    if "passage_encoder" in config.train and config.joint and config.refresh.mode == "never":
+        yield "passage_encoder is in train, so refresh.mode must not be never"

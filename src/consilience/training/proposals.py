@@ -1,0 +1,139 @@
+"""The index inside a training run: which passages a question proposes, while the encoders move.
+
+Vectors of all passages lie in memory and are compared exactly; texts stay in the store and are
+fetched when a batch proposes them. Which vectors these are is named by the store's generation. It
+knows no model: vectors of questions come in, places of passages go out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from consilience.documents import Passage
+from consilience.errors import UsageError
+from consilience.store import Store
+
+BLOCK = 131_072
+"""Vectors compared at once; bounds the memory of a search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """What a batch of questions proposed.
+
+    Attributes:
+        places: Rows of the index, best first, `[b, k]`; -1 where there are fewer than `k`.
+        vectors: Of these passages as the index has them, `[b, k, size]`, zero where there is none.
+    """
+
+    places: Tensor
+    vectors: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """True where there is a passage, `[b, k]`."""
+        return self.places >= 0
+
+
+class PassageIndex:
+    """All passages of a store with their vectors.
+
+    Args:
+        store: Whose passages they are; it stays open as long as the index is used.
+
+    Attributes:
+        generation: The store's sequence that the vectors were read at.
+        vectors: float32, `[passages, size]`.
+
+    Raises:
+        UsageError: The store is empty.
+    """
+
+    def __init__(self, store: Store) -> None:
+        if not len(store):
+            raise UsageError(
+                f"the store {store.path} holds no passages", hint="consilience add PATH"
+            )
+        self._store = store
+        self.generation = 0
+        self.vectors = torch.empty(0)
+        self._numbers: list[int] = []
+        self._place_of: dict[str, int] = {}
+        self.reload()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def reload(self) -> None:
+        """Read what the store holds now; places of passages that stayed are the same again."""
+        passages: list[tuple[str, int]] = []
+        with self._store.changes(0) as changes:
+            self.generation = changes.sequence
+            for batch in changes.added:
+                numbers = [row.number for row in batch]
+                found = self._store.passages(numbers)
+                passages += [(found[number].id, number) for number in numbers if number in found]
+        # Passages get new numbers with new vectors; their names do not change.
+        passages.sort()
+        self._numbers = [number for _, number in passages]
+        self._place_of = {name: place for place, (name, _) in enumerate(passages)}
+        rows = self._store.vectors(sorted(self._numbers))
+        order = np.searchsorted(rows.numbers, np.array(self._numbers))
+        self.vectors = torch.from_numpy(rows.vectors[order].astype(np.float32))
+
+    def place(self, passage_id: str) -> int | None:
+        """The place of a passage by its name; None when the store does not hold it."""
+        return self._place_of.get(passage_id)
+
+    def passages(self, places: Sequence[int]) -> list[Passage]:
+        """Passages by place."""
+        numbers = [self._numbers[place] for place in places]
+        found = self._store.passages(list(dict.fromkeys(numbers)))
+        return [found[number] for number in numbers]
+
+    def propose(self, questions: Tensor, k: int) -> Proposals:
+        """The `k` passages nearest to each question.
+
+        Args:
+            questions: Vectors, `[b, size]`.
+            k: How many.
+
+        Returns:
+            Best first; equal scores go to the lower place.
+        """
+        asked = questions.detach().float().cpu()
+        best = torch.full((len(asked), 0), 0.0)
+        places = torch.zeros(len(asked), 0, dtype=torch.long)
+        for start in range(0, len(self), BLOCK):
+            scores = asked @ self.vectors[start : start + BLOCK].T
+            here = torch.arange(start, start + scores.shape[1]).expand_as(scores)
+            best, places = _merge(torch.cat([best, scores], 1), torch.cat([places, here], 1), k)
+        return self.at(_padded(places, k))
+
+    def at(self, places: Tensor) -> Proposals:
+        """Proposals that were made elsewhere, `[b, k]` places, -1 for none."""
+        vectors = self.vectors[places.clamp_min(0)]
+        return Proposals(places, vectors * (places >= 0)[..., None])
+
+    def replace(self, places: Tensor, vectors: Tensor) -> None:
+        """Put newer vectors in the place of some, until the next `reload`.
+
+        Args:
+            places: `[n]`.
+            vectors: `[n, size]`.
+        """
+        self.vectors[places] = vectors.detach().float().cpu()
+
+
+def _merge(scores: Tensor, places: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The best `k` columns of each row."""
+    best, order = scores.topk(min(k, scores.shape[1]), dim=1)
+    return best, places.gather(1, order)
+
+
+def _padded(places: Tensor, k: int) -> Tensor:
+    missing = k - places.shape[1]
+    return torch.nn.functional.pad(places, (0, missing), value=-1) if missing > 0 else places

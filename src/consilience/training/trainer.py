@@ -1,0 +1,241 @@
+"""`RagTrainer`: transformers' Trainer with batches of like length, honest checkpoints and watching.
+
+The loop, accumulation, schedules, mixed precision and distribution are the library's. Ours are: the
+order of the batches, which depends on seed and epoch alone; the checkpoint (all or nothing, no
+pickle), from which a run on a processor goes on bit for bit; the stop on a loss that is no number,
+with its batch kept; the refresh of the index and the watch over collapse. What is learned, it asks
+the learner.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import PredictionOutput
+
+from consilience.errors import UsageError
+from consilience.training.batches import LengthBuckets
+from consilience.training.checkpoint import (
+    Snapshot,
+    random_states,
+    read_checkpoint,
+    restore_random_states,
+    write_checkpoint,
+)
+from consilience.training.examples import Example
+from consilience.training.learner import Learner
+
+Extra = Callable[[], Mapping[str, Tensor]]
+"""Further tensors of a run that belong into its checkpoints."""
+
+Measure = Callable[[], Mapping[str, float]]
+"""Measures the model as it is now."""
+
+
+class RagTrainer(Trainer):
+    """Trains a `Learner`.
+
+    Args:
+        learner: Model, index and objectives.
+        args: transformers' own arguments.
+        examples: What is learned from.
+        batches: Which of them stand together.
+        keep: Checkpoints that are kept.
+        measure: What `evaluate` reports; None for nothing.
+        extra: What checkpoints hold beside weights and optimiser.
+        restore: Takes `extra` back when a run goes on.
+        callbacks: As transformers'.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        args: TrainingArguments,
+        *,
+        examples: Sequence[Example],
+        batches: LengthBuckets,
+        keep: int = 2,
+        measure: Measure | None = None,
+        extra: Extra = dict,
+        restore: Callable[[Mapping[str, Tensor]], None] = lambda _: None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        super().__init__(
+            model=learner,
+            args=args,
+            train_dataset=examples,
+            data_collator=_as_inputs,
+            callbacks=list(callbacks),
+        )
+        self.learner, self.examples, self.batches = learner, examples, batches
+        self.measure, self.extra, self.restore = measure, extra, restore
+        self.keep = keep
+        self.parts: dict[str, float] = {}
+        # The learner's loss is a mean over the batch, which accumulation has to divide.
+        self.model_accepts_loss_kwargs = False
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches in the order of `batches`."""
+        loader: DataLoader[Any] = DataLoader(
+            self.examples,  # type: ignore[arg-type]
+            batch_sampler=self.batches,
+            collate_fn=_as_inputs,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def _run_epoch(self, model: nn.Module, epoch: int, *args: Any, **kwargs: Any) -> Any:
+        self.batches.set_epoch(epoch)
+        return super()._run_epoch(model, epoch, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The learner's loss; one that is no number ends the run, its batch kept.
+
+        Raises:
+            UsageError: The loss is NaN or infinite.
+        """
+        del num_items_in_batch
+        try:
+            found = model(**inputs)
+        except UsageError as error:
+            raise self._kept(error, inputs["batch"]) from error
+        self.parts = found["parts"]
+        return (found["loss"], found) if return_outputs else found["loss"]
+
+    def _kept(self, error: UsageError, batch: Sequence[Example]) -> UsageError:
+        """The error, with the place where its batch was saved for inspection."""
+        folder = Path(str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"batch-of-step-{self.state.global_step + 1}.json"
+        examples = [asdict(example) for example in batch]
+        path.write_text(json.dumps(examples, ensure_ascii=False, indent=1), encoding="utf-8")
+        return UsageError(
+            f"at step {self.state.global_step + 1}: {error.message}; the batch is in {path}",
+            hint=error.hint,
+        )
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """What `measure` finds, under `eval_` names, logged."""
+        self.learner.eval()
+        with torch.no_grad():
+            found = {} if self.measure is None else self.measure()
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def predict(self, *_: Any, **__: Any) -> PredictionOutput:
+        """Not what a learner does.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError("a learner answers nothing", hint="save the model and use Rag.ask")
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As transformers', with the value of each objective beside the loss."""
+        if "loss" in logs:
+            logs = logs | {f"loss_{name}": value for name, value in self.parts.items()}
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._save_checkpoint(model, trial)  # sharded weights need the library's own
+            return
+        if self.args.should_save:
+            folder = Path(str(self.args.output_dir))
+            write_checkpoint(folder, self._snapshot(), keep=self.keep)
+
+    def _snapshot(self) -> Snapshot:
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        # What a resumed run does not repeat, the callbacks have to remember.
+        state = asdict(self.state) | {"stateful_callbacks": _callback_states(self)}
+        return Snapshot(
+            step=self.state.global_step,
+            weights=moving(self.learner),
+            optimiser=self.optimizer.state_dict(),
+            state={"schedule": self.lr_scheduler.state_dict()},
+            extra=self.extra(),
+            random=random_states(),
+            texts={TRAINER_STATE_NAME: json.dumps(state, indent=1)},
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        snapshot = read_checkpoint(Path(resume_from_checkpoint))
+        load_moving(self.learner, snapshot.weights, source=resume_from_checkpoint)
+        self.restore(snapshot.extra)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        snapshot = read_checkpoint(Path(checkpoint))
+        self.optimizer.load_state_dict(dict(snapshot.optimiser))
+        self.lr_scheduler.load_state_dict(snapshot.state["schedule"])
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            restore_random_states(read_checkpoint(Path(checkpoint)).random)
+
+
+def moving(learner: Learner) -> dict[str, Tensor]:
+    """The weights that the run moves, each once, by name."""
+    return {name: value for name, value in learner.named_parameters() if value.requires_grad}
+
+
+def load_moving(learner: Learner, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Put weights back.
+
+    Raises:
+        UsageError: They are of another architecture, or other parts were trained.
+    """
+    own = moving(learner)
+    missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
+    other = [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
+    wrong = sorted([*missing, *unknown, *other])
+    if wrong:
+        raise UsageError(
+            f"the checkpoint {source} is of another model or of other trained parts: {wrong[0]}"
+            + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""),
+            hint="train into another output folder, or with the config that wrote the checkpoint",
+        )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(weights[name])
+
+
+def _as_inputs(examples: Sequence[Example]) -> dict[str, Any]:
+    return {"batch": list(examples)}
+
+
+def _callback_states(trainer: RagTrainer) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in [*trainer.callback_handler.callbacks, trainer.control]:
+        if isinstance(one, ExportableState):
+            name = type(one).__name__
+            found[name] = [*found[name], one.state()] if name in found else one.state()
+    return found
