@@ -79,7 +79,7 @@ def test_loss_and_gradients_are_those_of_transformers(
     expected = gradients(theirs, inputs, n_docs=n_docs, **how)
     found = gradients(ours, inputs, output_logits=output_logits, **how)
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(one, other, atol=5e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("marginal", [True, False])

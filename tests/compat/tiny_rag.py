@@ -40,7 +40,12 @@ def tokenizer(kind: str) -> PreTrainedTokenizerFast:
         "bert": (
             ["[PAD]", "[UNK]", "[CLS]", "[SEP]"],
             "[CLS] $A [SEP]",
-            {"pad_token": "[PAD]", "unk_token": "[UNK]", "sep_token": "[SEP]"},
+            {
+                "pad_token": "[PAD]",
+                "unk_token": "[UNK]",
+                "sep_token": "[SEP]",
+                "cls_token": "[CLS]",
+            },
         ),
         "bart": (
             ["<s>", "<pad>", "</s>", "<unk>"],

@@ -68,10 +68,13 @@ def test_a_full_beam_finds_every_answer_in_order(fusion: Sum) -> None:
 
 
 @pytest.mark.parametrize("fusion", SUMS)
-def test_all_there_is_to_write_adds_up_to_one(fusion: Sum) -> None:
-    generator = TableGenerator(vocabulary=7)
+@pytest.mark.parametrize(
+    ("none", "sequences"), [(False, 1 + 5 + 25 + 125), (True, 1 + 4 + 16 + 64)]
+)
+def test_all_there_is_to_write_adds_up_to_one(fusion: Sum, none: bool, sequences: int) -> None:
+    generator = TableGenerator(vocabulary=7, none=none)
     (found,) = ask_all(generator, ["what"], fusion=fusion, beams=200, returned=200, limit="cut")
-    assert len(found) == 1 + 5 + 25 + 125
+    assert len(found) == sequences
     assert sum(math.exp(one.log_likelihood) for one in found) == pytest.approx(1.0, abs=1e-4)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +157,26 @@ class EncoderLayer(nn.Module):
 
 
 class EncoderStack(nn.Module):
-    """The layers of one encoder, without the embeddings, which encoders may share."""
+    """The layers of one encoder, without the embeddings, which encoders may share.
+
+    Attributes:
+        checkpointing: While training, keep the input of each layer only and compute the rest again
+            on the way back.
+    """
 
     def __init__(self, shape: TransformerShape, layers: int) -> None:
         super().__init__()
+        self.checkpointing = False
         self.layer = nn.ModuleList(EncoderLayer(shape) for _ in range(layers))
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """`[rows, length, hidden]` with `[rows, length]` mask to contextual states."""
         bias = padding_bias(mask)
         for layer in self.layer:
-            states = layer(states, bias)
+            if self.checkpointing and self.training:
+                states = checkpoint(layer, states, bias, use_reentrant=False)
+            else:
+                states = layer(states, bias)
         return states
 
 

@@ -230,7 +230,7 @@ def _save_compact(parts: Parts, folder: ModelFolder, path: Path) -> None:
         support_thresholds=parts.settings.support_thresholds,
         hybrid_weights=parts.settings.hybrid_weights,
     )
-    write_folder(path, config, dict(_tensors(parts)), tokenizer)
+    write_folder(path, config, dict(tensors_of(parts)), tokenizer)
 
 
 def _here(parts: Parts) -> RagModel:
@@ -238,8 +238,8 @@ def _here(parts: Parts) -> RagModel:
     return parts.model
 
 
-def _tensors(parts: Parts) -> Iterator[tuple[str, torch.Tensor]]:
-    """All weights under the names of a model folder."""
+def tensors_of(parts: Parts) -> Iterator[tuple[str, torch.Tensor]]:
+    """All weights of a model in our own format, under the names of its folder."""
     generator, encoder = _here(parts).generator, parts.encoder
     assert isinstance(generator, CompactGenerator)
     assert isinstance(encoder, CompactEncoder)

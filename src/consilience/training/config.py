@@ -75,7 +75,7 @@ class AdapterSettings:
         Setting("Train all weights, or low-rank adapters.", "训练全部权重，或低秩适配器。"),
     ] = "none"
     rank: Annotated[int, Setting("Rank of the adapters.", "适配器的秩。", least=1, most=1024)] = 8
-    alpha: Annotated[float, Setting("Scale of the adapters.", "适配器的缩放系数。", least=0)] = 16.0
+    alpha: Annotated[int, Setting("Scale of the adapters.", "适配器的缩放系数。", least=1)] = 16
     targets: Annotated[
         tuple[str, ...],
         Setting("Ends of the names of the layers that get one.", "加适配器的层名（后缀）。"),
@@ -275,6 +275,9 @@ def _contradictions(config: TrainConfig) -> Iterator[str]:
         yield "patience needs evaluate_every"
     if config.evaluate_every is not None and not config.data.dev:
         yield "evaluate_every needs data.dev"
+    alone = {name for name, weight in config.objectives.items() if weight} == {"info_nce"}
+    if config.chunk is not None and not (alone and config.precision == "float32"):
+        yield "chunk is for the objective info_nce alone, in float32"
     if not config.train:
         yield f"train names no part, allowed: {', '.join(PARTS)}"
     if config.refresh.mode != "never" and "passage_encoder" not in config.train:

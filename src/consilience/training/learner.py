@@ -24,7 +24,9 @@ from consilience.training.config import ObjectiveName
 from consilience.training.examples import Example
 from consilience.training.objectives import (
     Mixture,
+    Tower,
     attention_distillation,
+    cached_gradients,
     emdr2,
     false_negative_mask,
     info_nce,
@@ -132,8 +134,12 @@ class Work:
     @cached_property
     def question_vectors(self) -> Tensor:
         """`[b, size]`, float32."""
+        return self.vectors_of([example.question for example in self.batch])
+
+    def vectors_of(self, questions: Sequence[str]) -> Tensor:
+        """`[questions, size]`, float32."""
         encoder = _needed(self.model.question_encoder, "question_encoder")
-        return exact(encoder(*self._ids([example.question for example in self.batch])))
+        return exact(encoder(*self._ids(questions)))
 
     def passage_vectors(self, passages: Sequence[Context]) -> Tensor:
         """`[passages, size]`, float32, with gradient where the passage encoder learns."""
@@ -268,25 +274,82 @@ class Work:
         return retrieved(self.proposals.places.tolist(), prior)
 
 
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """The texts of a contrastive batch.
+
+    Attributes:
+        questions: Those whose passage is known, `b` of them.
+        passages: The right one of each, then everybody's wrong ones.
+    """
+
+    questions: list[str]
+    passages: list[Context]
+
+    @classmethod
+    def of(cls, batch: Sequence[Example]) -> "Contrast":
+        """What of a batch can be contrasted."""
+        known = [example for example in batch if example.passage is not None]
+        right = [example.passage for example in known if example.passage is not None]
+        wrong = [passage for example in known for passage in example.negatives]
+        return cls([example.question for example in known], [*right, *wrong])
+
+    def loss(self, questions: Tensor, passages: Tensor, *, temperature: float) -> Tensor:
+        """`info_nce` of vectors, `[b, size]` and `[p, size]`; a text is no negative of itself."""
+        scores = questions @ passages.T
+        positives = torch.arange(len(self.questions), device=scores.device)
+        places = {text: i for i, text in enumerate(dict.fromkeys(d.text for d in self.passages))}
+        groups = torch.tensor([places[d.text] for d in self.passages], device=scores.device)
+        masked = false_negative_mask(groups, positives)
+        return info_nce(scores, positives, temperature=temperature, masked=masked)
+
+
 def contrast(work: Work) -> Tensor:
     """`info_nce` of the questions whose passage is known, against everything in the batch."""
-    known = [example for example in work.batch if example.passage is not None]
-    right = [example.passage for example in known if example.passage is not None]
-    passages = [*right, *(wrong for example in known for wrong in example.negatives)]
-    if not passages:
+    found = Contrast.of(work.batch)
+    if not found.questions:
         return work.question_vectors.sum() * 0.0
-    kept = torch.tensor([example.passage is not None for example in work.batch])
-    questions = work.question_vectors[kept.to(work.question_vectors.device)]
-    scores = questions @ work.passage_vectors(passages).T
-    positives = torch.arange(len(right), device=scores.device)
-    names = {name: i for i, name in enumerate(dict.fromkeys(one.text for one in passages))}
-    groups = torch.tensor([names[one.text] for one in passages], device=scores.device)
-    return info_nce(
-        scores,
-        positives,
-        temperature=work.options.temperature,
-        masked=false_negative_mask(groups, positives),
+    known = torch.tensor([example.passage is not None for example in work.batch])
+    questions = work.question_vectors[known.to(work.question_vectors.device)]
+    return found.loss(
+        questions, work.passage_vectors(found.passages), temperature=work.options.temperature
     )
+
+
+def contrast_in_chunks(
+    learner: Learner, batch: Sequence[Example], *, chunk: int, scale: float
+) -> Tensor:
+    """As the objective `info_nce`, with its gradients added, in the memory of `chunk` texts.
+
+    Args:
+        learner: Whose encoders.
+        batch: Of any size.
+        chunk: Texts encoded at once with a graph.
+        scale: What the loss is multiplied by before it is differentiated.
+
+    Returns:
+        The loss, without a graph.
+    """
+    found, work = Contrast.of(batch), Work(learner, batch)
+    if not found.questions:
+        return torch.zeros((), device=work.generator.device)
+    asked = Tower(work.vectors_of, _chunks(found.questions, chunk))
+    told = Tower(work.passage_vectors, _chunks(found.passages, chunk))
+    towers = [asked, told] if learner.options.moving else [asked]
+    fixed = None if learner.options.moving else work.passage_vectors(found.passages)
+    loss = partial(_contrast_loss, found, fixed, learner.options.temperature)
+    return cached_gradients(towers, loss, scale=scale)
+
+
+def _contrast_loss(
+    found: Contrast, fixed: Tensor | None, temperature: float, *vectors: Tensor
+) -> Tensor:
+    passages = vectors[1] if fixed is None else fixed
+    return found.loss(vectors[0], passages, temperature=temperature)
+
+
+def _chunks(items: Sequence[Any], size: int) -> list[Any]:
+    return [items[at : at + size] for at in range(0, len(items), size)]
 
 
 def reader(work: Work) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import ExportableState
+from transformers.trainer_callback import ExportableState, PrinterCallback
 from transformers.trainer_utils import PredictionOutput
 
 from consilience.errors import UsageError
@@ -31,7 +31,8 @@ from consilience.training.checkpoint import (
     write_checkpoint,
 )
 from consilience.training.examples import Example
-from consilience.training.learner import Learner
+from consilience.training.learner import Learner, contrast_in_chunks
+from consilience.training.watching import Noting
 
 Extra = Callable[[], Mapping[str, Tensor]]
 """Further tensors of a run that belong into its checkpoints."""
@@ -48,11 +49,13 @@ class RagTrainer(Trainer):
         args: transformers' own arguments.
         examples: What is learned from.
         batches: Which of them stand together.
+        chunk: Texts encoded at once while a whole batch is contrasted; None for all.
         keep: Checkpoints that are kept.
         measure: What `evaluate` reports; None for nothing.
         extra: What checkpoints hold beside weights and optimiser.
         restore: Takes `extra` back when a run goes on.
-        callbacks: As transformers'.
+        optimiser: Over the learner's weights; None for transformers' own.
+        callbacks: As transformers'; those that are `Noting` are in the checkpoints.
     """
 
     def __init__(
@@ -62,10 +65,12 @@ class RagTrainer(Trainer):
         *,
         examples: Sequence[Example],
         batches: LengthBuckets,
+        chunk: int | None = None,
         keep: int = 2,
         measure: Measure | None = None,
         extra: Extra = dict,
         restore: Callable[[Mapping[str, Tensor]], None] = lambda _: None,
+        optimiser: torch.optim.Optimizer | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         super().__init__(
@@ -74,10 +79,13 @@ class RagTrainer(Trainer):
             train_dataset=examples,
             data_collator=_as_inputs,
             callbacks=list(callbacks),
+            optimizers=(optimiser, None),
         )
+        # Standard output belongs to whoever asked for the run.
+        self.remove_callback(PrinterCallback)
         self.learner, self.examples, self.batches = learner, examples, batches
         self.measure, self.extra, self.restore = measure, extra, restore
-        self.keep = keep
+        self.keep, self.chunk = keep, chunk
         self.parts: dict[str, float] = {}
         # The learner's loss is a mean over the batch, which accumulation has to divide.
         self.model_accepts_loss_kwargs = False
@@ -95,6 +103,25 @@ class RagTrainer(Trainer):
     def _run_epoch(self, model: nn.Module, epoch: int, *args: Any, **kwargs: Any) -> Any:
         self.batches.set_epoch(epoch)
         return super()._run_epoch(model, epoch, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """As transformers', or the contrast of a batch in chunks."""
+        if self.chunk is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        scale = 1.0 / self.current_gradient_accumulation_steps
+        with self.compute_loss_context_manager():
+            loss = contrast_in_chunks(self.learner, inputs["batch"], chunk=self.chunk, scale=scale)
+        self.parts = {"info_nce": float(loss)}
+        if not bool(loss.isfinite()):
+            wrong = UsageError(f"the objective info_nce is {float(loss)}", hint="lower the rate")
+            raise self._kept(wrong, inputs["batch"])
+        return loss * scale
 
     def compute_loss(
         self,
@@ -171,11 +198,22 @@ class RagTrainer(Trainer):
             step=self.state.global_step,
             weights=moving(self.learner),
             optimiser=self.optimizer.state_dict(),
-            state={"schedule": self.lr_scheduler.state_dict()},
+            state={
+                "schedule": self.lr_scheduler.state_dict(),
+                "notes": {type(one).__name__: one.note() for one in self._noting()},
+            },
             extra=self.extra(),
             random=random_states(),
             texts={TRAINER_STATE_NAME: json.dumps(state, indent=1)},
         )
+
+    def _noting(self) -> list[Noting]:
+        return [one for one in self.callback_handler.callbacks if isinstance(one, Noting)]
+
+    def last_loss(self) -> dict[str, float]:
+        """The last training loss that was logged."""
+        losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+        return {"loss": losses[-1]} if losses else {}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -184,6 +222,8 @@ class RagTrainer(Trainer):
         snapshot = read_checkpoint(Path(resume_from_checkpoint))
         load_moving(self.learner, snapshot.weights, source=resume_from_checkpoint)
         self.restore(snapshot.extra)
+        for one in self._noting():
+            one.recall(snapshot.state["notes"][type(one).__name__])
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:

@@ -107,16 +107,14 @@ class RagPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
 
         The passages and tokenizers of a retriever are saved by the retriever.
         """
-        self._describe_parts()
+        passage_encoder = self._rag().ctx_encoder
+        if passage_encoder is not None:
+            self.config.ctx_encoder = passage_encoder.config.to_dict()
         super().save_pretrained(save_directory, **how)
 
-    def _describe_parts(self) -> None:
-        """Bring the configuration up to date with the parts as they are now."""
-        model = self._rag()
-        self.config.question_encoder = model.question_encoder.config
-        self.config.generator = model.generator.config
-        if model.ctx_encoder is not None:
-            self.config.ctx_encoder = model.ctx_encoder.config.to_dict()
+    def resize_token_embeddings(self, *args: Any, **how: Any) -> Any:
+        """Those of the generator; see `PreTrainedModel.resize_token_embeddings`."""
+        return self._rag().generator.resize_token_embeddings(*args, **how)
 
     def _take(
         self, passage_encoder: PreTrainedModel | None, generation: GenerationConfig | None

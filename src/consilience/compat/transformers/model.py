@@ -94,6 +94,8 @@ class RagModel(RagPreTrainedModel):  # type: ignore[no-untyped-call]
         if generator is None:
             generator = _untrained(AutoModelForSeq2SeqLM, config.generator)
         self.question_encoder, self.generator = question_encoder, generator
+        # The parts' own, so that what changes there, such as a vocabulary, is known here.
+        config.question_encoder, config.generator = question_encoder.config, generator.config
         self.retriever = retriever
         self.ctx_encoder: PreTrainedModel | None = None
         self.context_encoder_training = False

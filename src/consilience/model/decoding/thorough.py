@@ -12,6 +12,7 @@ a candidate whose passages cannot reach the answers to be returned any more is l
 levels that follow.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,6 +81,13 @@ def _proposals(
     return proposals
 
 
+def _numbered(proposals: list[list[_Candidate]]) -> Iterator[tuple[int, int, _Candidate]]:
+    """Every candidate with its question and its place."""
+    for q, found in enumerate(proposals):
+        for i, one in enumerate(found):
+            yield q, i, one
+
+
 @dataclass(slots=True)
 class _Candidates:
     """Candidates of `b` questions as tensors; `c` at most of each, `t` tokens at most.
@@ -108,31 +116,22 @@ class _Candidates:
     def of(
         cls, proposals: list[list[_Candidate]], log_weights: Tensor, returned: int
     ) -> "_Candidates":
-        """Proposals as tensors."""
-        (b, k), device = log_weights.shape, log_weights.device
+        """Proposals as tensors; of passages that are not there, nothing need be known."""
+        device = log_weights.device
         c = max(map(len, proposals))
         t = max(len(one.answer.ids) for found in proposals for one in found)
-        ids = torch.zeros(b, c, t, dtype=torch.long)
-        lengths = torch.zeros(b, c, dtype=torch.long)
+        ids = torch.zeros(len(proposals), c, t, dtype=torch.long)
+        lengths = torch.zeros(len(proposals), c, dtype=torch.long)
         known = (log_weights <= ABSENT).cpu()[..., None].repeat(1, 1, c)
-        given = torch.zeros(b, k, c, t)
-        for q, found in enumerate(proposals):
-            for i, one in enumerate(found):
-                lengths[q, i] = length = len(one.answer.ids)
-                ids[q, i, :length] = torch.tensor(one.answer.ids)
-                for d, log_probs in one.given.items():
-                    known[q, d, i] = True
-                    given[q, d, i, :length] = log_probs.cpu()
-        return cls(
-            answers=proposals,
-            log_weights=log_weights,
-            ids=ids.to(device),
-            lengths=lengths.to(device),
-            known=known.to(device),
-            given=given.to(device),
-            alive=(lengths > 0).to(device),
-            returned=returned,
-        )
+        given = torch.zeros(*known.shape, t)
+        for q, i, one in _numbered(proposals):
+            lengths[q, i] = length = len(one.answer.ids)
+            ids[q, i, :length] = torch.tensor(one.answer.ids)
+            for d, log_probs in one.given.items():
+                known[q, d, i] = True
+                given[q, d, i, :length] = log_probs.cpu()
+        ids, lengths, known, given = (part.to(device) for part in (ids, lengths, known, given))
+        return cls(proposals, log_weights, ids, lengths, known, given, lengths > 0, returned)
 
     def count_absent_as_impossible(self) -> None:
         """A passage that did not propose a candidate gives it nothing."""
@@ -141,6 +140,10 @@ class _Candidates:
     def joint(self) -> Tensor:
         """Log p(d | x) plus log p of what is known of each candidate given d, `[b, k, c]`."""
         return self.log_weights[..., None] + self.given.sum(-1)
+
+    def wanted(self, level: int) -> Tensor:
+        """Whether the token at `level` of a candidate is asked of a passage, `[b, k, c]`."""
+        return (self.alive & (self.lengths > level))[:, None] & ~self.known
 
     def prune(self, written: int) -> None:
         """Leave out what cannot be among the best any more, `written` tokens being scored.
@@ -174,51 +177,74 @@ class _Candidates:
         ]
 
 
+@dataclass(slots=True)
+class _Beginnings:
+    """The candidates' beginnings of one length, and the generator's open end of each.
+
+    Attributes:
+        alike: Whether two candidates have begun alike, `[b, c, c]`.
+        leader: The first candidate that has begun like each, `[b, c]`.
+        places: The open end of each leader in a row, `[b, k, c]`.
+    """
+
+    alike: Tensor
+    leader: Tensor
+    places: Tensor
+
+    @classmethod
+    def empty(cls, candidates: _Candidates) -> "_Beginnings":
+        """Before the first token all begin alike, and candidate 0 stands for all."""
+        b, c, _ = candidates.ids.shape
+        return cls(
+            alike=torch.ones(b, c, c, dtype=torch.bool, device=candidates.ids.device),
+            leader=torch.zeros_like(candidates.lengths),
+            places=torch.zeros_like(candidates.known, dtype=torch.long),
+        )
+
+    def extend(self, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Go on by one token.
+
+        Args:
+            tokens: Of each candidate, `[b, c]`.
+            wanted: The candidates whose next token a row will be asked for, `[b, k, c]`.
+
+        Returns:
+            Tokens and parents of the new open ends, `[b * k, n]`.
+        """
+        parents = self.ends(wanted.shape)
+        self.alike &= tokens[:, :, None] == tokens[:, None, :]
+        self.leader = self.alike.int().argmax(-1)
+        leaders = self.leader[:, None].expand(wanted.shape)
+        needed = torch.zeros_like(self.places).scatter_add_(2, leaders, wanted.long()) > 0
+        self.places = (needed.long().cumsum(-1) - 1).clamp_min(0)
+        spread = tokens[:, None].expand(wanted.shape)
+        ids = _packed(spread, needed, self.places)
+        return ids.flatten(0, 1), _packed(parents, needed, self.places).flatten(0, 1)
+
+    def ends(self, shape: torch.Size) -> Tensor:
+        """The open end at which each candidate stands in each row, `[b, k, c]`."""
+        return self.places.gather(2, self.leader[:, None].expand(shape))
+
+
 def _score(generator: Generator, memory: Any, candidates: _Candidates, *, forced: bool) -> None:
     """Fill in what is not known, level by level; `forced` says that the first token is certain."""
     state, following, _ = begin(generator, memory)
-    b, k = candidates.log_weights.shape
-    c = candidates.ids.shape[1]
-    # Before the first token all candidates begin alike; candidate 0 stands for all.
-    alike = torch.ones(b, c, c, dtype=torch.bool, device=candidates.ids.device)
-    leader = torch.zeros_like(candidates.lengths)
-    places = torch.zeros_like(candidates.known, dtype=torch.long)
+    beginnings = _Beginnings.empty(candidates)
     for level in range(candidates.ids.shape[2]):
-        wanted = (candidates.alive & (candidates.lengths > level))[:, None] & ~candidates.known
+        wanted = candidates.wanted(level)
         if not bool(wanted.any()):
             return
         if level:
-            before, earlier = leader, places
-            tokens = candidates.ids[..., level - 1]
-            alike &= tokens[:, :, None] == tokens[:, None, :]
-            leader = alike.int().argmax(-1)
-            needed, places = _places(wanted, leader)
-            parents = earlier.gather(2, before[:, None].expand(b, k, c))
-            ids = _packed(tokens[:, None].expand(b, k, c), needed, places)
-            parents = _packed(parents, needed, places)
-            following = generator.step(memory, state, ids.flatten(0, 1), parents.flatten(0, 1))
-        ends = places.gather(2, leader[:, None].expand(b, k, c)) * wanted
-        asked = candidates.ids[:, None, :, level].expand(b, k, c)
-        log_probs = following.of(asked.flatten(0, 1), ends.flatten(0, 1)).view(b, k, c)
+            ids, parents = beginnings.extend(candidates.ids[..., level - 1], wanted)
+            following = generator.step(memory, state, ids, parents)
         if level or not forced:
-            candidates.given[..., level] += log_probs.masked_fill(~wanted, 0.0)
+            # What is not wanted may stand at an end that is not there.
+            ends = beginnings.ends(wanted.shape) * wanted
+            asked = candidates.ids[:, None, :, level].expand(wanted.shape)
+            log_probs = following.of(asked.flatten(0, 1), ends.flatten(0, 1))
+            log_probs = log_probs.view(wanted.shape).masked_fill(~wanted, 0.0)
+            candidates.given[..., level] += log_probs
         candidates.prune(level + 1)
-
-
-def _places(wanted: Tensor, leader: Tensor) -> tuple[Tensor, Tensor]:
-    """Which candidates lead a beginning that a row needs, and the open end of each leader.
-
-    Args:
-        wanted: The candidates whose next token a row is asked for, `[b, k, c]`.
-        leader: The first candidate that begins like each, `[b, c]`.
-
-    Returns:
-        Both `[b, k, c]`.
-    """
-    leaders = leader[:, None].expand(wanted.shape)
-    needed = torch.zeros_like(wanted, dtype=torch.long)
-    needed = needed.scatter_add_(2, leaders, wanted.long()) > 0
-    return needed, (needed.long().cumsum(-1) - 1).clamp_min(0)
 
 
 def _packed(values: Tensor, needed: Tensor, places: Tensor) -> Tensor:

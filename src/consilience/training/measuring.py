@@ -1,0 +1,102 @@
+"""How good a model is in the middle of its training, on questions that it does not learn from.
+
+Fast and deterministic rather than thorough: greedy answers from the passages that the run's own
+index proposes. `consilience evaluate` is for the figures that are told to others.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from consilience.evaluation import exact_match, f1
+from consilience.model.decoding import DecodingOptions, decode
+from consilience.model.fusion import log_prior
+from consilience.text import language_of
+from consilience.training.data import holds
+from consilience.training.examples import Example
+from consilience.training.learner import Learner, Work
+
+DEPTH = 5
+"""Passages among which the right one counts as found."""
+
+
+class Measurement:
+    """Measures a learner.
+
+    Args:
+        learner: With its index, or without one: answers are then read from the right passages.
+        examples: What it is asked.
+        batch: How many at once.
+    """
+
+    def __init__(self, learner: Learner, examples: Sequence[Example], *, batch: int) -> None:
+        self.learner, self.batch = learner, batch
+        self.examples = sorted(examples, key=lambda one: one.length)
+
+    def __call__(self) -> dict[str, float]:
+        """`loss`; `recall@5` with an index; `exact_match` and `f1` of what has an answer."""
+        rows = [
+            self._batch(self.examples[at : at + self.batch])
+            for at in range(0, len(self.examples), self.batch)
+        ]
+        found: dict[str, list[float]] = {}
+        for row in rows:
+            for name, values in row.items():
+                found.setdefault(name, []).extend(values)
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+    def _batch(self, batch: Sequence[Example]) -> dict[str, list[float]]:
+        loss = self.learner(batch)["loss"]
+        found = {"loss": [float(loss)] * len(batch)}
+        if self.learner.index is not None and self.learner.texts is not None:
+            found["recall@5"] = self._recalls(batch)
+        asked = [one for one in batch if one.answers and self._readable(one)]
+        if asked:
+            answers = self._answers(asked)
+            pairs = list(zip(answers, asked, strict=True))
+            found["exact_match"] = [_score(exact_match, *pair) for pair in pairs]
+            found["f1"] = [_score(f1, *pair) for pair in pairs]
+        return found
+
+    def _readable(self, example: Example) -> bool:
+        return self.learner.index is not None or example.passage is not None
+
+    def _recalls(self, batch: Sequence[Example]) -> list[float]:
+        index = self.learner.index
+        assert index is not None
+        work = Work(self.learner, batch)
+        places = index.propose(work.question_vectors, DEPTH).places
+        return [
+            float(self._found(example, [place for place in row if place >= 0]))
+            for example, row in zip(batch, places.tolist(), strict=True)
+            if example.answers
+        ]
+
+    def _found(self, example: Example, places: Sequence[int]) -> bool:
+        index = self.learner.index
+        assert index is not None
+        if example.passage is not None and index.place(example.passage.id) is not None:
+            return index.place(example.passage.id) in places
+        texts = [passage.text for passage in index.passages(places)]
+        return any(holds(text, answer) for text in texts for answer in example.answers)
+
+    def _answers(self, batch: Sequence[Example]) -> list[str]:
+        work = Work(self.learner, batch)
+        memory, weights = self._read(work)
+        generator = self.learner.model.generator
+        options = DecodingOptions(max_new_tokens=32)
+        written = decode(generator, memory, weights, options=options)
+        return [generator.decode(best[0].ids) if best else "" for best in written]
+
+    def _read(self, work: Work) -> tuple[object, Tensor]:
+        """The generator's memory of what each question is answered from, and the log prior."""
+        if self.learner.index is not None and bool(work.proposals.present.all()):
+            return work.memory, log_prior(work.scores, work.model.temperature)
+        passages = [one.passage for one in work.batch if one.passage is not None]
+        memory = work.read([one.question for one in work.batch], passages)
+        return memory, torch.zeros(len(work.batch), 1, device=work.generator.device)
+
+
+def _score(measure: Callable[..., float], answer: str, example: Example) -> float:
+    return float(measure(answer, example.answers, language=language_of(example.question)))

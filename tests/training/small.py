@@ -1,0 +1,66 @@
+"""A store, questions and a model small enough to train in a test."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from consilience.documents import Document
+from consilience.encoding import load_encoder
+from consilience.store import Store
+from consilience.training.config import TrainConfig
+from consilience.training.settings import parse_settings
+from tests.tiny import write_tiny_model
+
+THINGS = ["bank", "ward", "card", "exam", "fee", "hours", "visit", "bus"]
+"""What is asked about; the passage that names a thing has a number of its own."""
+
+
+def number_of(place: int) -> str:
+    return str((place * 7 + 3) % 10)
+
+
+def write_world(folder: Path, *, things: int = 8) -> dict[str, Path]:
+    """Passages `the fee is 3`, questions `what is the fee`: only retrieval has the answer."""
+    model = write_tiny_model(folder / "start", seed=3)
+    store = Store.open(folder / "store", encoder=load_encoder(model))
+    lines = []
+    for place, thing in enumerate(THINGS[:things]):
+        store.add(Document(f"the {thing} is {number_of(place)}", source=f"{thing}.txt", title=""))
+        (found,) = [one for one in _passages(store) if one.source == f"{thing}.txt"]
+        record = {
+            "question": f"what is the {thing}",
+            "answers": [number_of(place)],
+            "positive_ids": [found.id],
+        }
+        lines += [json.dumps(record)] * 4
+    store.close()
+    data = folder / "train.jsonl"
+    data.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {"model": model, "store": folder / "store", "data": data}
+
+
+def _passages(store: Store) -> Any:
+    with store.changes(0) as changes:
+        numbers = [row.number for batch in changes.added for row in batch]
+    return list(store.passages(numbers).values())
+
+
+def config_of(world: dict[str, Path], output: Path, **values: Any) -> TrainConfig:
+    """Settings that train in seconds."""
+    settings: dict[str, Any] = {
+        "output": str(output),
+        "model": str(world["model"]),
+        "store": str(world["store"]),
+        "data": {"train": [str(world["data"])]},
+        "steps": 6,
+        "batch": 8,
+        "k": 3,
+        "learning_rate": 3e-3,
+        "warmup": 0,
+        "schedule": "constant",
+        "log_every": 1,
+        "save_every": 2,
+        "report_to": [],
+        **values,
+    }
+    return parse_settings(TrainConfig, settings, source="test")

@@ -1,0 +1,372 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from consilience.encoding.folder import open_folder
+from consilience.errors import ConsilienceError, FingerprintError, MissingError, UsageError
+from consilience.model import AskOptions, Rag
+from consilience.store import Store
+from consilience.training import run as running
+from consilience.training.checkpoint import latest_checkpoint, read_checkpoint
+from consilience.training.collapse import Retrieved
+from consilience.training.learner import OBJECTIVES, Learner
+from consilience.training.run import Trained, train
+from consilience.training.watching import JsonLog
+from tests.training.small import THINGS, config_of, number_of, write_world
+
+ALL_PARTS = ["question_encoder", "passage_encoder", "generator", "temperature"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return {name: value.float() for name, value in open_folder(folder).tensors().items()}
+
+
+def moved(world: dict[str, Path], output: Path) -> set[str]:
+    """The parts of the model whose weights are not what they were."""
+    before, after = weights(world["model"]), weights(output / "model")
+    untied = {n.replace("retriever.", "questions.", 1): v for n, v in before.items()}
+    return {
+        name.split(".")[0]
+        for name, value in after.items()
+        if not torch.equal(value, (before | untied)[name])
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"train": ["generator"]}, {"reader", "decoder"}),
+        ({"train": ["question_encoder"]}, {"questions"}),
+        ({"train": ["generator"], "frozen": ["generator.reader"]}, {"decoder"}),
+        (
+            {"train": ["question_encoder", "generator"], "adapter": {"kind": "lora", "rank": 2}},
+            {"questions", "reader", "decoder"},
+        ),
+        (
+            {"train": ALL_PARTS, "refresh": {"mode": "synchronous", "every": 2}},
+            {"embeddings", "retriever", "reader", "decoder"},
+        ),
+        (
+            {
+                "train": ["passage_encoder"],
+                "objectives": {"info_nce": 1},
+                "refresh": {"mode": "proposed", "over": 2},
+            },
+            {"embeddings", "retriever"},
+        ),
+    ],
+    ids=["generator", "question encoder", "frozen", "adapters", "everything", "passage encoder"],
+)
+def test_exactly_the_parts_that_are_named_move(
+    world: dict[str, Path], tmp_path: Path, settings: dict[str, Any], parts: set[str]
+) -> None:
+    train(config_of(world, tmp_path / "run", **settings))
+    assert moved(world, tmp_path / "run") == parts
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "abstain"])
+def test_every_objective_falls_and_moves_what_it_names(
+    world: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    config = config_of(
+        world, tmp_path / "run", objectives={name: 1}, steps=30, learning_rate=2e-3, save_every=30
+    )
+    train(config)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    losses = [line[f"loss_{name}"] for line in lines if f"loss_{name}" in line]
+    assert len(losses) == 30
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    only_retriever = {"info_nce", "emdr2", "perplexity", "attention", "leave_one_out"}
+    only_generator = {"reader", "fid"}
+    expected = {"questions", "reader", "decoder"}
+    expected -= {"reader", "decoder"} if name in only_retriever else set()
+    expected -= {"questions"} if name in only_generator else set()
+    assert moved(world, tmp_path / "run") == expected
+
+
+def test_joint_training_learns_to_retrieve_what_only_retrieval_can_answer(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
+    """The answers are the only supervision: no passage is named, none is read for free."""
+    config = config_of(
+        world,
+        tmp_path / "run",
+        objectives={"sequence": 1},
+        k=8,
+        steps=150,
+        learning_rate=5e-3,
+        save_every=150,
+        train=ALL_PARTS,
+        refresh={"mode": "synchronous", "every": 50},
+    )
+    found = train(config)
+    rag = Rag.load(tmp_path / "run" / "model")
+    with Store.open(tmp_path / "run" / "knowledge", create=False) as store:
+        right = 0
+        for place, thing in enumerate(THINGS):
+            options = AskOptions(k=8, mode="dense", abstain=False)
+            answer = rag.ask(f"what is the {thing}", store, options)
+            right += answer.text == number_of(place)
+            right += answer.citations[0].passage.source == f"{thing}.txt"
+        assert store.sequence == found.generation
+    assert right >= 14
+
+
+class StopError(BaseException):
+    """Stands for a process that ends between two steps."""
+
+
+SETTINGS: dict[str, Any] = {
+    "objectives": {"sequence": 1, "info_nce": 0.5},
+    "accumulate": 2,
+    "batch": 4,
+    "save_every": 1,
+    "schedule": "cosine",
+    "warmup": 2,
+    "train": ALL_PARTS,
+    "refresh": {"mode": "synchronous", "every": 2},
+}
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(
+    world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    whole = train(config_of(world, tmp_path / "whole", **SETTINGS))
+    real = JsonLog.on_log
+
+    def stopping(self: JsonLog, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        real(self, args, state, control, **kwargs)
+        if state.global_step == stop + 1:
+            raise StopError
+
+    monkeypatch.setattr(JsonLog, "on_log", stopping)
+    config = config_of(world, tmp_path / "parts", **SETTINGS)
+    with pytest.raises(StopError):
+        train(config)
+    monkeypatch.setattr(JsonLog, "on_log", real)
+    resumed = train(config)
+    assert resumed.resumed_from is not None
+    assert resumed.resumed_from.endswith(f"checkpoint-{stop}")
+    assert same_run(tmp_path / "whole", tmp_path / "parts")
+    assert resumed.metrics == whole.metrics
+
+
+def same_run(one: Path, other: Path) -> bool:
+    """Whether two runs ended in the same weights, moments, schedule and log."""
+    ends = [latest_checkpoint(run) for run in (one, other)]
+    assert all(ends)
+    first, second = (read_checkpoint(end) for end in ends if end is not None)
+    for mine, theirs in (
+        (first.weights, second.weights),
+        (first.extra, second.extra),
+        (first.random, second.random),
+        (weights(one / "model"), weights(other / "model")),
+    ):
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    for index, moments in first.optimiser["state"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, second.optimiser["state"][index][name])
+    assert first.state == second.state
+    logs = [
+        [
+            {
+                k: v
+                for k, v in json.loads(line).items()
+                if "runtime" not in k and "per_second" not in k
+            }
+            for line in (run / "log.jsonl").open()
+        ]
+        for run in (one, other)
+    ]
+    steps = [[line for line in log if "grad_norm" in line] for log in logs]
+    assert steps[0] == steps[1]
+    return True
+
+
+def test_a_killed_process_goes_on_bit_for_bit(world: dict[str, Path], tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; sys.path.insert(0, sys.argv[1]); "
+        "from tests.training.small import config_of; from consilience.training.run import train; "
+        "world = dict(zip(('model', 'store', 'data'), map(pathlib.Path, sys.argv[3:6]))); "
+        "train(config_of(world, pathlib.Path(sys.argv[2]), steps=400, save_every=3))"
+    )
+    root = Path(__file__).parent.parent.parent
+    files = [str(world[name]) for name in ("model", "store", "data")]
+    command = [sys.executable, "-c", program, str(root), str(tmp_path / "killed"), *files]
+    process = subprocess.Popen(command)
+    while (latest_checkpoint(tmp_path / "killed") or Path("checkpoint-0")).name < "checkpoint-3":
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    reached = latest_checkpoint(tmp_path / "killed")
+    assert reached is not None
+    more = read_checkpoint(reached).step + 3
+    values = {"steps": more, "save_every": 3}
+    resumed = train(config_of(world, tmp_path / "killed", **values))
+    train(config_of(world, tmp_path / "whole", **values))
+    assert resumed.resumed_from == str(reached)
+    assert same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_refresh_in_the_background_is_taken_at_the_next(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = {"train": ALL_PARTS, "refresh": {"mode": "background", "every": 3}, "steps": 4}
+    found = train(config_of(world, tmp_path / "run", **settings))
+    with Store.open(tmp_path / "run" / "knowledge", create=False) as store:
+        assert store.sequence == found.generation
+        rag = Rag.load(tmp_path / "run" / "model")
+        assert rag.ask("what is the fee", store, AskOptions(mode="dense")).posterior
+
+
+def test_the_users_store_is_left_alone(world: dict[str, Path], tmp_path: Path) -> None:
+    with Store.open(world["store"], create=False) as store:
+        before = (store.sequence, store.fingerprint)
+    settings = {"train": ALL_PARTS, "refresh": {"mode": "synchronous", "every": 2}}
+    train(config_of(world, tmp_path / "run", **settings))
+    with Store.open(world["store"], create=False) as store:
+        assert (store.sequence, store.fingerprint) == before
+        with pytest.raises(FingerprintError):
+            rag = Rag.load(tmp_path / "run" / "model")
+            rag.ask("what is the fee", store, AskOptions(mode="dense"))
+
+
+def test_a_question_encoder_that_learned_alone_still_fits_the_store(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
+    train(config_of(world, tmp_path / "run", train=["question_encoder"]))
+    rag, start = Rag.load(tmp_path / "run" / "model"), Rag.load(world["model"])
+    assert rag.encoder is not None
+    assert start.encoder is not None
+    assert rag.encoder.fingerprint == start.encoder.fingerprint
+    assert (rag.encoder.encode_passages(["a"]) == start.encoder.encode_passages(["a"])).all()
+    assert (rag.encoder.encode_questions(["a"]) != start.encoder.encode_questions(["a"])).any()
+
+
+def test_measurements_pick_the_best_weights_and_end_the_run(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
+    dev = tmp_path / "dev.jsonl"
+    lines = [json.loads(line) for line in world["data"].open()]
+    dev.write_text(
+        "".join(
+            json.dumps(line | {"question": line["question"] + " ?!"}) + "\n" for line in lines[:8]
+        )
+    )
+    data = {"train": [str(world["data"])], "dev": [str(dev)]}
+    # Nothing learns at a rate of zero, so the first measurement stays the best.
+    values: dict[str, Any] = {"data": data, "evaluate_every": 1, "patience": 2, "steps": 50}
+    with pytest.raises(UsageError, match="no question of data.train can be learned from"):
+        train(config_of(world, tmp_path / "leak", **values))
+
+
+def test_chunks_give_the_gradients_of_the_whole_batch(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
+    values = {"objectives": {"info_nce": 1}, "train": ["question_encoder"], "steps": 3}
+    train(config_of(world, tmp_path / "whole", **values))
+    train(config_of(world, tmp_path / "chunks", chunk=3, **values))
+    one, other = (weights(tmp_path / run / "model") for run in ("whole", "chunks"))
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], atol=2e-4, rtol=1e-3)
+
+
+def test_activations_computed_twice_change_nothing(world: dict[str, Path], tmp_path: Path) -> None:
+    train(config_of(world, tmp_path / "kept"))
+    train(config_of(world, tmp_path / "again", checkpointing=True))
+    one, other = (weights(tmp_path / run / "model") for run in ("kept", "again"))
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], atol=1e-5, rtol=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_with_its_batch_saved(
+    world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = dict(OBJECTIVES) | {"sequence": lambda work: work.model.log_temperature * math.nan}
+    monkeypatch.setattr("consilience.training.learner.OBJECTIVES", broken)
+    with pytest.raises(UsageError, match="at step 1: the objective sequence is nan") as caught:
+        train(config_of(world, tmp_path / "run"))
+    path = tmp_path / "run" / "batch-of-step-1.json"
+    assert str(path) in caught.value.message
+    assert len(json.loads(path.read_text("utf-8"))) == 8
+
+
+def test_collapse_stops_a_run_that_says_so(
+    world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Learner.forward
+
+    def collapsed(self: Learner, batch: Any) -> Any:
+        found = real(self, batch)
+        self.retrieved = Retrieved(questions=8, counts={"same": 8}, entropy=0.0)
+        return found
+
+    monkeypatch.setattr(Learner, "forward", collapsed)
+    config = config_of(world, tmp_path / "run", steps=40, collapse={"action": "stop"})
+    with pytest.raises(ConsilienceError, match="retrieval has collapsed"):
+        train(config)
+
+
+class TestWhatCannotBeTrained:
+    def test_a_folder_of_another_run(self, world: dict[str, Path], tmp_path: Path) -> None:
+        train(config_of(world, tmp_path / "run", steps=1))
+        with pytest.raises(UsageError, match="other settings: batch, k"):
+            train(config_of(world, tmp_path / "run", steps=1, k=2, batch=2))
+
+    def test_a_checkpoint_of_another_model(
+        self, world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        train(config_of(world, tmp_path / "run", steps=1, save_every=1))
+        monkeypatch.setattr(running, "_same_settings", lambda _: None)
+        with pytest.raises(UsageError, match="is of another model or of other trained parts"):
+            train(config_of(world, tmp_path / "run", steps=2, train=["generator"]))
+
+    def test_a_store_that_is_not_there(self, world: dict[str, Path], tmp_path: Path) -> None:
+        with pytest.raises(MissingError):
+            train(config_of(world | {"store": tmp_path / "none"}, tmp_path / "run"))
+
+    def test_weights_that_no_name_begins_with(self, world: dict[str, Path], tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="frozen names 'generator.nose'"):
+            train(config_of(world, tmp_path / "run", frozen=["generator.nose"]))
+
+    def test_dropout_of_a_model_that_drops_nothing(
+        self, world: dict[str, Path], tmp_path: Path
+    ) -> None:
+        with pytest.raises(UsageError, match="this model drops nothing anywhere"):
+            train(config_of(world, tmp_path / "run", dropout=0.1))
+
+    def test_adapters_that_fit_no_layer(self, world: dict[str, Path], tmp_path: Path) -> None:
+        settings = {"kind": "lora", "targets": ["nose"]}
+        with pytest.raises(UsageError, match="no layer that learns ends in one of nose"):
+            train(config_of(world, tmp_path / "run", adapter=settings))
+
+    def test_data_without_answers(self, world: dict[str, Path], tmp_path: Path) -> None:
+        data = tmp_path / "silent.jsonl"
+        data.write_text('{"question": "what"}\n')
+        with pytest.raises(UsageError, match="no question of data.train can be learned from"):
+            train(config_of(world, tmp_path / "run", data={"train": [str(data)]}))
+
+    def test_one_example_is_enough(self, world: dict[str, Path], tmp_path: Path) -> None:
+        data = tmp_path / "one.jsonl"
+        data.write_text('{"question": "what is the fee", "answers": ["1"]}\n')
+        found = train(config_of(world, tmp_path / "run", data={"train": [str(data)]}, steps=2))
+        assert isinstance(found, Trained)
+        assert found.steps == 2
