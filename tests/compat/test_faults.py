@@ -66,6 +66,10 @@ def test_3_the_loss_of_a_row_does_not_depend_on_other_rows() -> None:
     assert abs(float(apart - beside)) > 0.5
     apart, beside = (ours(**each, **alone).loss[0] for each in (first, inputs))
     torch.testing.assert_close(apart, beside)
+    # The row that has a start token loses it; the row that has none loses nothing.
+    whole, without = ours(**inputs).loss, ours(**inputs, exclude_bos_score=True).loss
+    assert float(whole[0] - without[0]) > 0.5
+    torch.testing.assert_close(without[1], whole[1])
 
 
 def asked(model: Any) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import RagConfig
+from transformers import DPRContextEncoder, RagConfig
 
 from consilience.compat.transformers import (
     DatasetIndex,
@@ -19,6 +19,7 @@ from consilience.compat.transformers import (
     RagRetriever,
     RagTokenizer,
     StoreIndex,
+    passage_embedder,
 )
 from consilience.documents import Passage
 from consilience.errors import DamagedError, DependencyError, MissingError, UsageError
@@ -366,6 +367,18 @@ class TestStores:
 
     def test_its_passages_are_found(self, store: Store) -> None:
         assert self.titles(self.retriever(store), "london is old", 1) == ["london"]
+
+    def test_a_passage_encoder_of_transformers_embeds_them(self, store: Store) -> None:
+        torch.manual_seed(0)
+        encoder = DPRContextEncoder(rag_config().question_encoder).eval()
+        embed = passage_embedder(encoder, tokenizer("bert"))
+        titles, texts = ["ward", "river"], ["the ward opens at noon", "a river"]
+        rows = tokenizer("bert")(titles, texts, padding=True, return_tensors="pt")
+        expected = encoder(**rows).pooler_output.detach().numpy()
+        np.testing.assert_allclose(embed(titles, texts), expected, atol=1e-6)
+        reading = RagTokenizer(tokenizer("bert"), tokenizer("bart"))
+        found = RagRetriever.from_store(store, embed, config=rag_config(), tokenizer=reading)
+        assert found.retrieve(embed(["london"], ["london is old"]), 4)[0].shape == (1, 4, 8)
 
     def test_it_is_followed(self, store: Store) -> None:
         retriever = self.retriever(store)

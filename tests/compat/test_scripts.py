@@ -256,6 +256,13 @@ class TestModels:
         with pytest.raises(UsageError, match="context_input_ids and doc_scores not given"):
             ours.generate(input_ids=torch.zeros(1, 2, dtype=torch.long))
 
+    def test_without_a_mask_padding_is_not_read(self) -> None:
+        _, ours = pair("token", rag_config())
+        inputs = batch(ours.config, answers=[[2, 7, 8, 2]])
+        expected = ours(**inputs).loss
+        inputs.pop("context_attention_mask")
+        torch.testing.assert_close(ours(**inputs).loss, expected)
+
     def test_no_question(self) -> None:
         _, ours = pair("token", rag_config())
         reading = (tokenizer("bert"), tokenizer("bart"))

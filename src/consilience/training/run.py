@@ -46,12 +46,13 @@ from consilience.training.preparing import merge_adapters, prepare
 from consilience.training.proposals import PassageIndex
 from consilience.training.settings import as_json
 from consilience.training.trainer import RagTrainer, moving
-from consilience.training.watching import CollapseWatch, IndexRefresh, JsonLog, Patience
+from consilience.training.watching import CollapseWatch, IndexRefresh, JsonLog, Patience, Told
 
 MINED = 20
 """Passages that BM25 proposes for hard negatives."""
 
 Say = Callable[[str], None]
+Counter = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,15 @@ class Trained:
         }
 
 
-def train(config: TrainConfig, *, say: Say = lambda _: None) -> Trained:
+def train(
+    config: TrainConfig, *, say: Say = lambda _: None, progress: Counter | None = None
+) -> Trained:
     """Train a model, or go on with a run that was interrupted.
 
     Args:
         config: The settings.
         say: Told what is worth knowing: the card of the data, and when retrieval collapses.
+        progress: Told after every step how many are done, and how many there are.
 
     Raises:
         UsageError: Settings that do not fit the model or the data, a loss that is no number, a disk
@@ -106,7 +110,7 @@ def train(config: TrainConfig, *, say: Say = lambda _: None) -> Trained:
     (config.output / "data.txt").write_text(card + "\n", encoding="utf-8")
     say(card)
     with _opened(config) as store:
-        return _Run(config, store, say).go(sets, dev)
+        return _Run(config, store, say, progress).go(sets, dev)
 
 
 class _Run:
@@ -116,10 +120,13 @@ class _Run:
         config: The settings.
         store: What passages come from; None for a run without.
         say: As `train`.
+        progress: As `train`.
     """
 
-    def __init__(self, config: TrainConfig, store: Store | None, say: Say) -> None:
-        self.config, self.store, self.say = config, store, say
+    def __init__(
+        self, config: TrainConfig, store: Store | None, say: Say, progress: Counter | None
+    ) -> None:
+        self.config, self.store, self.say, self.progress = config, store, say, progress
         torch.manual_seed(config.seed)
         self.rag = Rag.load(config.model)
         prepare(self.rag, config)
@@ -232,6 +239,7 @@ class _Run:
                     passages=0 if self.index is None else len(self.index),
                     say=self.say,
                 ),
+                *([] if self.progress is None else [Told(self.progress)]),
                 *([patience] if config.evaluate_every is not None else []),
                 refresh,
             ],

@@ -77,6 +77,8 @@ class RagTrainer(Trainer):
             model=learner,
             args=args,
             train_dataset=examples,
+            # `evaluate` asks `measure`; the library wants to see a set nevertheless.
+            eval_dataset=examples if measure is not None else None,
             data_collator=_as_inputs,
             callbacks=list(callbacks),
             optimizers=(optimiser, None),
@@ -161,7 +163,7 @@ class RagTrainer(Trainer):
         with torch.no_grad():
             found = {} if self.measure is None else self.measure()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        self.log(metrics)
+        self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )

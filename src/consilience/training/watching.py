@@ -77,6 +77,24 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
+class Told(TrainerCallback):
+    """Tells whoever waits how many steps are done.
+
+    Args:
+        progress: Told how many are done, and how many there are.
+    """
+
+    def __init__(self, progress: Callable[[int, int], None]) -> None:
+        self.progress = progress
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Tell."""
+        del args, control
+        self.progress(state.global_step, state.max_steps)
+
+
 class CollapseWatch(TrainerCallback):
     """Warns or stops when retrieval collapses.
 

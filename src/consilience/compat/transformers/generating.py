@@ -206,7 +206,7 @@ def by_loss(
         distinct: Whether equal candidates of a question are one.
         loss: What they are ranked by.
     """
-    found = _proposals(source, writing, read_padding=False)
+    found = _proposals(source, writing, read_padding=loss.hf_compat)
     fill = _fill(writing) if loss.hf_compat else writing.pad
     candidates = [_ids(each, fill, distinct) for each in found]
     scored = _score(candidates, source, loss.options)
