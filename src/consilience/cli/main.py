@@ -14,7 +14,18 @@ import click
 import typer
 from typer.main import get_command
 
-from consilience.cli import add, ask, compare, demo, doctor, evaluate, remove, search, show
+from consilience.cli import (
+    add,
+    ask,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    remove,
+    search,
+    show,
+    train,
+)
 from consilience.cli.flags import Output, flattened
 from consilience.cli.messages import Language
 from consilience.cli.screen import Screen, accept_any_text, one_line
@@ -29,6 +40,7 @@ VERBS = (
     (search.search, search.EXAMPLES),
     (show.show, show.EXAMPLES),
     (remove.remove, remove.EXAMPLES),
+    (train.with_settings(train.train), train.EXAMPLES),
     (evaluate.evaluate, evaluate.EXAMPLES),
     (compare.compare, compare.EXAMPLES),
     (doctor.doctor, doctor.EXAMPLES),

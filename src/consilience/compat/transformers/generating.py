@@ -25,8 +25,8 @@ from consilience.compat.transformers.losses import ABSENT, Scored, Sum, loss_of
 from consilience.compat.transformers.scoring import score_alone
 from consilience.errors import UsageError
 from consilience.generation import Seq2SeqGenerator, TokenRows
-from consilience.model.as_transformers import LossOptions
-from consilience.model.decoding import Decoded, DecodingOptions, decode
+from consilience.model.as_transformers import LossOptions, shifted_targets
+from consilience.model.decoding import Decoded, DecodingOptions, decode, score_answers
 from consilience.model.fusion import answer_posterior, log_prior
 
 LENGTH = 20
@@ -206,10 +206,15 @@ def by_loss(
         distinct: Whether equal candidates of a question are one.
         loss: What they are ranked by.
     """
-    found = _proposals(source, writing, read_padding=loss.hf_compat)
+    writer, memory = _reader(source, writing)
+    searched = memory
+    if loss.hf_compat and not bool(source.rows.mask.all()):
+        everything = TokenRows(source.rows.ids, torch.ones_like(source.rows.mask))
+        searched = writer.memorise(everything)
+    found = _proposals(writer, searched, source, writing)
     fill = _fill(writing) if loss.hf_compat else writing.pad
     candidates = [_ids(each, fill, distinct) for each in found]
-    scored = _score(candidates, source, loss.options)
+    scored = _score(writer, memory, candidates, source, loss.options)
     best = [
         _ranked(ids, _of_question(scored, q, len(ids)), source.scores[q], loss)[:returned]
         for q, ids in enumerate(candidates)
@@ -217,13 +222,11 @@ def by_loss(
     return _output(best, writing, returned, width=scored.targets.shape[-1])
 
 
-def _proposals(source: Source, writing: Writing, *, read_padding: bool) -> list[list[list[int]]]:
+def _proposals(
+    writer: Seq2SeqGenerator, memory: Any, source: Source, writing: Writing
+) -> list[list[list[int]]]:
     """What the search of each passage alone finds, for each question."""
     b, k = source.scores.shape
-    if read_padding:
-        everything = TokenRows(source.rows.ids, torch.ones_like(source.rows.mask))
-        source = replace(source, rows=everything)
-    writer, memory = _reader(source, writing)
     alone = replace(writing.options, returned=writing.options.beams)
     certain = source.scores.new_zeros(b * k, 1)
     found = _plain(decode(writer, memory, certain, options=alone), writing)
@@ -243,26 +246,45 @@ def _ids(found: Sequence[list[int]], fill: int, distinct: bool) -> list[list[int
 
 
 def _score(
-    candidates: Sequence[Sequence[list[int]]], source: Source, options: LossOptions
+    writer: Seq2SeqGenerator,
+    memory: Any,
+    candidates: Sequence[Sequence[list[int]]],
+    source: Source,
+    options: LossOptions,
 ) -> Scored:
     """All candidates under all passages; `[c, b, …]`, where `c` is the most that a question has.
 
-    A question with fewer candidates has its first one in the places that are left.
+    A question with fewer candidates has its first one in the places that are left. Smoothing wants
+    sums over the vocabulary, for which candidates are fed whole; else they are walked as a tree.
     """
     most = max(map(len, candidates))
     width = max(len(ids) for each in candidates for ids in each)
-    memory = Seq2SeqGenerator(source.model).memorise(source.rows)
-    found = []
-    for place in range(most):
-        chosen = [each[place] if place < len(each) else each[0] for each in candidates]
-        fed = _padded(chosen, options.pad, width).to(source.scores.device)
-        found.append(score_alone(source.model, source.rows, fed, options=options, memory=memory))
-    sums = [one.sums for one in found if one.sums is not None]
-    return Scored(
-        torch.stack([one.targets for one in found]),
-        torch.stack([one.log_probs for one in found]),
-        sums=torch.stack(sums) if sums else None,
-    )
+    filled = [[*each, *[each[0]] * (most - len(each))] for each in candidates]
+    device = source.scores.device
+    fed = [_padded([each[i] for each in filled], options.pad, width) for i in range(most)]
+    if options.smoothing > 0:
+        found = [
+            score_alone(source.model, source.rows, ids.to(device), options=options, memory=memory)
+            for ids in fed
+        ]
+        sums = [one.sums for one in found if one.sums is not None]
+        return Scored(
+            torch.stack([one.targets for one in found]),
+            torch.stack([one.log_probs for one in found]),
+            sums=torch.stack(sums),
+        )
+    targets = torch.stack([shifted_targets(ids, options.pad) for ids in fed]).to(device)
+    wanted = [[_without_padding(ids[1:], options.pad) for ids in each] for each in filled]
+    given = score_answers(writer, memory, wanted, k=source.scores.shape[1]).permute(2, 0, 1, 3)
+    missing = targets.shape[-1] - given.shape[-1]
+    log_probs = torch.nn.functional.pad(given, (0, missing))
+    return Scored(targets, log_probs.masked_fill((targets == options.pad)[:, :, None], 0.0))
+
+
+def _without_padding(ids: list[int], pad: int) -> list[int]:
+    """An answer up to its last token that is no padding; one token at least."""
+    length = max((i for i, one in enumerate(ids, 1) if one != pad), default=1)
+    return ids[:length]
 
 
 def _of_question(scored: Scored, question: int, count: int) -> Scored:

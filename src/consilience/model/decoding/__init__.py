@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from consilience.model.decoding.result import Decoded, pad_answers
     from consilience.model.decoding.search import Shrinking
     from consilience.model.decoding.streaming import Written, stream
+from consilience.model.decoding.thorough import score_answers
 
 __all__ = [
     "Decoded",
@@ -21,6 +22,7 @@ __all__ = [
     "Written",
     "decode",
     "pad_answers",
+    "score_answers",
     "stream",
 ]
 

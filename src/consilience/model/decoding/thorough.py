@@ -12,7 +12,7 @@ a candidate whose passages cannot reach the answers to be returned any more is l
 levels that follow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -59,6 +59,44 @@ def search_passages(
     else:
         _score(generator, memory, candidates, forced=options.forced_first is not None)
     return candidates.best()
+
+
+def score_answers(
+    generator: Generator, memory: Any, answers: Sequence[Sequence[Sequence[int]]], *, k: int
+) -> Tensor:
+    """Log p of given answers under every passage, common beginnings computed once.
+
+    Args:
+        generator: Whose memory it is.
+        memory: Of `b * k` rows, question-major.
+        answers: For each question its answers, `c` at most, without the start token; at least one
+            answer of one token.
+        k: Passages of a question.
+
+    Returns:
+        `[b, k, c, t]`, zero past the end of an answer.
+    """
+    b, c = len(answers), max(map(len, answers))
+    t = max(len(ids) for found in answers for ids in found)
+    ids = torch.zeros(b, c, t, dtype=torch.long)
+    lengths = torch.zeros(b, c, dtype=torch.long)
+    for q, found in enumerate(answers):
+        for i, one in enumerate(found):
+            lengths[q, i] = len(one)
+            ids[q, i, : len(one)] = torch.tensor(one)
+    device = generator.device
+    candidates = _Candidates(
+        answers=[],
+        log_weights=torch.zeros(b, k, device=device),
+        ids=ids.to(device),
+        lengths=lengths.to(device),
+        known=torch.zeros(b, k, c, dtype=torch.bool, device=device),
+        given=torch.zeros(b, k, c, t, device=device),
+        alive=(lengths > 0).to(device),
+        returned=c,
+    )
+    _score(generator, memory, candidates, forced=False)
+    return candidates.given
 
 
 def _proposals(
