@@ -69,6 +69,8 @@ tests: $(TOOLS) ## Run the test suite
 bench: $(TOOLS) ## Measure, and write the tables in docs/benchmarks (DATA=folder of open data sets)
 	@echo "Answers over the example corpus"
 	@$(BIN)/python benchmarks/answers.py --out docs/benchmarks/answers.md
+	@echo "The sum beside transformers"
+	@$(BIN)/python benchmarks/model.py --out docs/benchmarks/model.md
 	@test -d "$(DATA)" || { echo "No folder '$(DATA)': make bench DATA=folder measures retrieval too" >&2; exit 2; }
 	@echo "Retrieval over open data sets"
 	@$(BIN)/python benchmarks/retrieval.py --data "$(DATA)" --out docs/benchmarks/retrieval.md $(ARGS)

@@ -86,6 +86,7 @@ def clone(tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("consilience.encoding.folder.shipped_folder", lambda: tiny_model_folder)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     return tmp_path
 
 

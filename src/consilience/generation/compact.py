@@ -94,6 +94,7 @@ class CompactGenerator(torch.nn.Module):
 
     def memorise(self, rows: TokenRows) -> CompactMemory:
         """Encoder states of rows as the decoder's memory; differentiable."""
+        rows = TokenRows(rows.ids.to(self.device), rows.mask.to(self.device))
         marks = mark(rows, words=self.tokens)
         states = self.reader(self.embeddings(rows.ids, marks.segments), rows.mask)
         source = Source(states=states, mask=rows.mask, ids=rows.ids, copyable=marks.copyable)
@@ -165,13 +166,13 @@ class CompactGenerator(torch.nn.Module):
     def _pointed(self, memory: CompactMemory, row: int, ids: Sequence[int]) -> list[int]:
         """For each token the place in the row that it was copied from, or [] if one was not."""
         source = _only(memory.source, row)
-        inputs = torch.tensor([[self.start, *ids[:-1]]])
+        inputs = torch.tensor([[self.start, *ids[:-1]]], device=self.device)
         states = self.decoder(inputs, source, self.embeddings)
         scores = self.decoder.pointer_logits(states, source)[0]
-        same = source.ids[0][None, :] == torch.tensor(ids)[:, None]
+        same = source.ids[0][None, :] == torch.tensor(ids, device=self.device)[:, None]
         same[:, : memory.rows[row].passage_at] = False
         same[:, len(memory.rows[row].ids) - 1 :] = False
-        return _best_path(scores.log_softmax(-1), same)
+        return _best_path(scores.log_softmax(-1).cpu(), same.cpu())
 
 
 def _best_path(scores: Tensor, allowed: Tensor) -> list[int]:

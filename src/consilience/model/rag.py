@@ -20,6 +20,7 @@ from consilience.model.decoding import Written, decode, stream
 from consilience.model.decoding.opening import open_answers
 from consilience.model.fusion import SUMMED
 from consilience.model.loading import Parts, Settings, load_parts, save_parts
+from consilience.model.precision import Precision, set_precision
 from consilience.model.rag_model import RagModel
 from consilience.model.reading import Reading, read
 from consilience.retrieval import HybridWeights, Mode, Retriever, open_retriever
@@ -58,19 +59,25 @@ class Rag:
         self._retrievers: dict[Mode, Retriever] = {}
 
     @classmethod
-    def load(cls, name: str | Path | None = None) -> "Rag":
+    def load(cls, name: str | Path | None = None, *, precision: Precision | None = None) -> "Rag":
         """Load a model.
 
         Args:
             name: A folder that `save` wrote, a folder or hub id of a checkpoint of transformers'
                 RAG classes, or None for the model that ships with the package.
+            precision: In which numbers it computes, see `model.precision`; None for what is fastest
+                here without a loss.
 
         Raises:
+            UsageError: An unknown precision.
             MissingError: There is no such model.
             DamagedError: A file of it is missing or was changed.
             VersionError: A newer version wrote it.
         """
-        return cls(load_parts(name))
+        rag = cls(load_parts(name))
+        if precision is not None:
+            set_precision(rag.model, precision)
+        return rag
 
     @classmethod
     def of(
