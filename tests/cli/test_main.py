@@ -10,7 +10,7 @@ from consilience.cli import main
 from consilience.cli.main import EXAMPLES, VERBS, command
 from tests.cli.terminal import Outcome, consilience
 
-NAMES = ("add", "ask", "search", "show", "remove", "evaluate", "compare", "doctor", "demo")
+NAMES = ("add", "ask", "search", "show", "remove", "train", "evaluate", "compare", "doctor", "demo")
 
 
 def test_the_verbs_are_those_of_the_table() -> None:
@@ -132,7 +132,8 @@ def test_a_model_that_is_not_there(room: Path) -> None:
     assert done.code == 3
     assert done.err.splitlines() == [
         "error: no model folder 'nowhere'",
-        "hint: name a folder that `Rag.save` wrote, or leave out --model",
+        "hint: name a folder that `Rag.save` wrote, a hub id such as facebook/rag-token-nq, "
+        "or leave out --model",
     ]
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 EXAMPLES = (
     'consilience ask "Until when may visitors stay?"',
     'consilience ask "谁可以申请差旅补助？" --fusion token --explain',
-    'consilience ask "谁可以申请差旅补助？" --sample --answers 3 --seed 1',
     "consilience ask --history talk.jsonl",
 )
 

@@ -8,7 +8,7 @@ its last digits.
 """
 
 import warnings
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -58,4 +58,5 @@ def _quantise(module: nn.Module) -> None:
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.ao.quantization.quantize_dynamic(module, layers, inplace=True)
+        quantise: Any = torch.ao.quantization.quantize_dynamic
+        quantise(module, layers, inplace=True)
