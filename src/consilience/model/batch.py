@@ -63,6 +63,15 @@ def needed(given: Tensor | None, name: str) -> Tensor:
     return given
 
 
+def spread(values: Tensor, there: Tensor) -> Tensor:
+    """Rows that were read back to their places, zeros elsewhere: `[rows, …]` to `[b, k, …]`."""
+    if bool(there.all()):
+        return values.view(*there.shape, *values.shape[1:])
+    whole = values.new_zeros(*there.shape, *values.shape[1:])
+    whole[there] = values
+    return whole
+
+
 def check_fusion(fusion: str) -> None:
     """Raise a UsageError unless the fusion is one of the table."""
     if fusion not in FUSIONS:

@@ -25,6 +25,7 @@ from consilience.model.batch import (
     check_scores,
     check_smoothing,
     needed,
+    spread,
 )
 from consilience.model.fusion import (
     SUMMED,
@@ -293,7 +294,7 @@ class RagModel(nn.Module):
         rows = batch.passages()
         there = rows.mask.any(-1)
         encoder = _required(self.passage_encoder, "passage_encoder")
-        return _spread(encoder(rows.ids[there], rows.mask[there]), there)
+        return spread(encoder(rows.ids[there], rows.mask[there]), there)
 
     def _targets(self, labels: Tensor, questions: int) -> _Targets:
         check_labels(labels, questions, self.generator.vocabulary_size)
@@ -318,10 +319,10 @@ class RagModel(nn.Module):
     def _ask(self, memory: Any, ids: Tensor, there: Tensor, *, full: bool) -> _Written:
         """Log p of `[rows, t]` targets; `there` `[b, k]` says where each row stands."""
         if not full:
-            return _Written(_spread(self.generator.target_log_probs(memory, ids), there))
+            return _Written(spread(self.generator.target_log_probs(memory, ids), there))
         words = exact(self.generator.next_logits(memory, ids)).log_softmax(-1)
         chosen = words.gather(-1, ids[..., None])[..., 0]
-        return _Written(_spread(chosen, there), _spread(words, there))
+        return _Written(spread(chosen, there), spread(words, there))
 
     def _together(
         self, rows: TokenRows, present: Tensor, targets: _Targets, *, full: bool
@@ -422,15 +423,6 @@ def _present(batch: RagBatch, scores: Tensor | None, vectors: Tensor | None) -> 
 def _one_row(present: Tensor) -> Tensor:
     """`[b, 1]`, true: for the fusions that have one row a question."""
     return torch.ones_like(present[:, :1])
-
-
-def _spread(values: Tensor, there: Tensor) -> Tensor:
-    """Rows that were read back to their places, zeros elsewhere: `[rows, …]` to `[b, k, …]`."""
-    if bool(there.all()):
-        return values.view(*there.shape, *values.shape[1:])
-    whole = values.new_zeros(*there.shape, *values.shape[1:])
-    whole[there] = values
-    return whole
 
 
 _Part = TypeVar("_Part")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from consilience.errors import UsageError
 from consilience.generation import Pair, TokenRows, TrainableGenerator
+from consilience.model.batch import spread
 from consilience.model.fusion import exact, log_prior
 from consilience.model.rag_model import RagModel
 from consilience.questions import Context
@@ -23,6 +24,7 @@ from consilience.training.collapse import Retrieved, retrieved
 from consilience.training.config import ObjectiveName
 from consilience.training.examples import Example
 from consilience.training.objectives import (
+    Mixed,
     Mixture,
     Tower,
     attention_distillation,
@@ -106,9 +108,13 @@ class Learner(nn.Module):
     def forward(self, batch: Sequence[Example]) -> dict[str, Any]:
         """The loss of a batch under `loss`, and what it is made of under `parts`."""
         work = Work(self, batch)
-        mixed = self.mixture({name: partial(make, work) for name, make in OBJECTIVES.items()})
+        mixed = self.mixed(work)
         self.retrieved = work.retrieved()
         return {"loss": mixed.loss, "parts": mixed.parts}
+
+    def mixed(self, work: "Work") -> Mixed:
+        """The objectives of a batch whose parts may be wanted for more."""
+        return self.mixture({name: partial(make, work) for name, make in OBJECTIVES.items()})
 
 
 class Work:
@@ -189,7 +195,7 @@ class Work:
         if not self.options.moving:
             return self._scores(self.proposals.vectors, self.proposals.present)
         present = self.proposals.present.to(self.generator.device)
-        return self._scores(_spread(self.passage_vectors(self.proposed), present), present)
+        return self._scores(spread(self.passage_vectors(self.proposed), present), present)
 
     def _scores(self, vectors: Tensor, present: Tensor) -> Tensor:
         device = self.generator.device
@@ -248,7 +254,7 @@ class Work:
         present = self.proposals.present.to(self.generator.device)
         targets = self.targets.masked_fill(~self.mask, self.generator.end)
         rows = targets[:, None].expand(-1, present.shape[1], -1)[present]
-        return _spread(self.generator.target_log_probs(self.memory, rows), present)
+        return spread(self.generator.target_log_probs(self.memory, rows), present)
 
     def answered(self, memory: Any) -> Tensor:
         """Log p of the answers given one row a question, `[b]`."""
@@ -318,8 +324,8 @@ def contrast(work: Work) -> Tensor:
 
 def contrast_in_chunks(
     learner: Learner, batch: Sequence[Example], *, chunk: int, scale: float
-) -> Tensor:
-    """As the objective `info_nce`, with its gradients added, in the memory of `chunk` texts.
+) -> dict[str, Any]:
+    """As a learner with the objective `info_nce`, gradients added, in the memory of `chunk` texts.
 
     Args:
         learner: Whose encoders.
@@ -328,24 +334,26 @@ def contrast_in_chunks(
         scale: What the loss is multiplied by before it is differentiated.
 
     Returns:
-        The loss, without a graph.
+        `loss`, without a graph, and `parts`, as `Learner.forward`.
     """
     found, work = Contrast.of(batch), Work(learner, batch)
     if not found.questions:
-        return torch.zeros((), device=work.generator.device)
+        return {"loss": torch.zeros((), device=work.generator.device), "parts": {"info_nce": 0.0}}
     asked = Tower(work.vectors_of, _chunks(found.questions, chunk))
     told = Tower(work.passage_vectors, _chunks(found.passages, chunk))
     towers = [asked, told] if learner.options.moving else [asked]
     fixed = None if learner.options.moving else work.passage_vectors(found.passages)
-    loss = partial(_contrast_loss, found, fixed, learner.options.temperature)
-    return cached_gradients(towers, loss, scale=scale)
+    parts: dict[str, float] = {}
 
+    def mixed(questions: Tensor, passages: Tensor | None = fixed) -> Tensor:
+        assert passages is not None
+        temperature = learner.options.temperature
+        told = partial(found.loss, questions, passages, temperature=temperature)
+        made = learner.mixture({"info_nce": told})
+        parts.update(made.parts)
+        return made.loss
 
-def _contrast_loss(
-    found: Contrast, fixed: Tensor | None, temperature: float, *vectors: Tensor
-) -> Tensor:
-    passages = vectors[1] if fixed is None else fixed
-    return found.loss(vectors[0], passages, temperature=temperature)
+    return {"loss": cached_gradients(towers, mixed, scale=scale), "parts": parts}
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Any]:
@@ -469,12 +477,6 @@ OBJECTIVES: Mapping[ObjectiveName, Callable[[Work], Tensor]] = {
     "abstain": abstain,
 }
 """What is learned, by the name it has in a config."""
-
-
-def _spread(values: Tensor, present: Tensor) -> Tensor:
-    """`[rows, …]` to `[b, k, …]`, zeros where there is no passage."""
-    whole = values.new_zeros(*present.shape, *values.shape[1:])
-    return whole.masked_scatter(present.view(*present.shape, *[1] * (values.dim() - 1)), values)
 
 
 def _needed(part: Any, name: str) -> Any:

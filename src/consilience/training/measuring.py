@@ -47,13 +47,14 @@ class Measurement:
         return {name: sum(values) / len(values) for name, values in found.items()}
 
     def _batch(self, batch: Sequence[Example]) -> dict[str, list[float]]:
-        loss = self.learner(batch)["loss"]
-        found = {"loss": [float(loss)] * len(batch)}
+        work = Work(self.learner, batch)
+        found = {"loss": [float(self.learner.mixed(work).loss)] * len(batch)}
         if self.learner.index is not None and self.learner.texts is not None:
-            found["recall@5"] = self._recalls(batch)
+            found["recall@5"] = self._recalls(work)
         asked = [one for one in batch if one.answers and self._readable(one)]
         if asked:
-            answers = self._answers(asked)
+            same = len(asked) == len(batch)
+            answers = self._answers(work if same else Work(self.learner, asked))
             pairs = list(zip(answers, asked, strict=True))
             found["exact_match"] = [_score(exact_match, *pair) for pair in pairs]
             found["f1"] = [_score(f1, *pair) for pair in pairs]
@@ -62,14 +63,13 @@ class Measurement:
     def _readable(self, example: Example) -> bool:
         return self.learner.index is not None or example.passage is not None
 
-    def _recalls(self, batch: Sequence[Example]) -> list[float]:
+    def _recalls(self, work: Work) -> list[float]:
         index = self.learner.index
         assert index is not None
-        work = Work(self.learner, batch)
         places = index.propose(work.question_vectors, DEPTH).places
         return [
             float(self._found(example, [place for place in row if place >= 0]))
-            for example, row in zip(batch, places.tolist(), strict=True)
+            for example, row in zip(work.batch, places.tolist(), strict=True)
             if example.answers
         ]
 
@@ -81,8 +81,7 @@ class Measurement:
         texts = [passage.text for passage in index.passages(places)]
         return any(holds(text, answer) for text in texts for answer in example.answers)
 
-    def _answers(self, batch: Sequence[Example]) -> list[str]:
-        work = Work(self.learner, batch)
+    def _answers(self, work: Work) -> list[str]:
         memory, weights = self._read(work)
         generator = self.learner.model.generator
         options = DecodingOptions(max_new_tokens=32)

@@ -8,7 +8,8 @@ the learner.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ class RagTrainer(Trainer):
         self.measure, self.extra, self.restore = measure, extra, restore
         self.keep, self.chunk = keep, chunk
         self.parts: dict[str, float] = {}
+        self._resumed: tuple[str, Snapshot] | None = None
         # The learner's loss is a mean over the batch, which accumulation has to divide.
         self.model_accepts_loss_kwargs = False
 
@@ -117,12 +119,10 @@ class RagTrainer(Trainer):
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
         scale = 1.0 / self.current_gradient_accumulation_steps
-        with self.compute_loss_context_manager():
-            loss = contrast_in_chunks(self.learner, inputs["batch"], chunk=self.chunk, scale=scale)
-        self.parts = {"info_nce": float(loss)}
-        if not bool(loss.isfinite()):
-            wrong = UsageError(f"the objective info_nce is {float(loss)}", hint="lower the rate")
-            raise self._kept(wrong, inputs["batch"])
+        with self.compute_loss_context_manager(), self._keeping(inputs["batch"]):
+            found = contrast_in_chunks(self.learner, inputs["batch"], chunk=self.chunk, scale=scale)
+        self.parts = found["parts"]
+        loss: Tensor = found["loss"]
         return loss * scale
 
     def compute_loss(
@@ -138,12 +138,18 @@ class RagTrainer(Trainer):
             UsageError: The loss is NaN or infinite.
         """
         del num_items_in_batch
-        try:
+        with self._keeping(inputs["batch"]):
             found = model(**inputs)
-        except UsageError as error:
-            raise self._kept(error, inputs["batch"]) from error
         self.parts = found["parts"]
         return (found["loss"], found) if return_outputs else found["loss"]
+
+    @contextmanager
+    def _keeping(self, batch: Sequence[Example]) -> Iterator[None]:
+        """Whatever is wrong with a batch is told with the place where the batch was kept."""
+        try:
+            yield
+        except UsageError as error:
+            raise self._kept(error, batch) from error
 
     def _kept(self, error: UsageError, batch: Sequence[Example]) -> UsageError:
         """The error, with the place where its batch was saved for inspection."""
@@ -217,11 +223,17 @@ class RagTrainer(Trainer):
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
         return {"loss": losses[-1]} if losses else {}
 
+    def _read(self, checkpoint: str) -> Snapshot:
+        """A checkpoint, read and checked once, though the library asks for it in three parts."""
+        if self._resumed is None or self._resumed[0] != checkpoint:
+            self._resumed = checkpoint, read_checkpoint(Path(checkpoint))
+        return self._resumed[1]
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        snapshot = read_checkpoint(Path(resume_from_checkpoint))
+        snapshot = self._read(resume_from_checkpoint)
         load_moving(self.learner, snapshot.weights, source=resume_from_checkpoint)
         self.restore(snapshot.extra)
         for one in self._noting():
@@ -235,13 +247,13 @@ class RagTrainer(Trainer):
             return
         assert self.optimizer is not None
         assert self.lr_scheduler is not None
-        snapshot = read_checkpoint(Path(checkpoint))
+        snapshot = self._read(checkpoint)
         self.optimizer.load_state_dict(dict(snapshot.optimiser))
         self.lr_scheduler.load_state_dict(snapshot.state["schedule"])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            restore_random_states(read_checkpoint(Path(checkpoint)).random)
+            restore_random_states(self._read(checkpoint).random)
 
 
 def moving(learner: Learner) -> dict[str, Tensor]:
