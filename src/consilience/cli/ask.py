@@ -8,12 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import exp
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from consilience.cli.evidence import draw, passages_of
-from consilience.cli.flags import DEFAULT_STORE, AccessFlag, ModelFlag, Output, StoreFlag
+from consilience.cli.flags import (
+    DEFAULT_STORE,
+    AccessFlag,
+    FusionName,
+    ModelFlag,
+    ModeName,
+    Output,
+    StoreFlag,
+)
 from consilience.cli.history import Line, append_turn, read_history
 from consilience.cli.opening import again, checked_question, load_rag, open_store
 from consilience.cli.screen import Screen, one_line
@@ -37,7 +45,7 @@ class Manner:
     """How a question is answered."""
 
     fusion: Annotated[
-        Literal["sequence", "token", "fid", "attention", "average", "concat"],
+        FusionName,
         Option(help="Where the sum over passages stands: whole answers, tokens, attention, …"),
     ] = "sequence"
     k: Annotated[int, Option("--k", min=1, help="How many passages are summed over.")] = 5
@@ -49,7 +57,7 @@ class Manner:
     top_p: Annotated[float, Option(help="Of --sample: the share of tokens drawn among.")] = 1.0
     seed: Annotated[int, Option(min=0, help="Of --sample: the same seed, the same answers.")] = 0
     mode: Annotated[
-        Literal["bm25", "dense", "hybrid"] | None,
+        ModeName | None,
         Option("--mode", help="By words, by meaning, or by both.", show_default="the model's"),
     ] = None
     explain: Annotated[bool, Option("--explain", help="Show where each token comes from.")] = False

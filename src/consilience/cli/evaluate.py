@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from consilience.cli.flags import DEFAULT_STORE, AccessFlag, ModelFlag, Output, StoreFlag
+from consilience.cli.flags import (
+    DEFAULT_STORE,
+    AccessFlag,
+    FusionName,
+    ModelFlag,
+    ModeName,
+    Output,
+    StoreFlag,
+)
 from consilience.cli.opening import load_rag, open_store
 from consilience.cli.progress import SECONDS_BETWEEN_LINES
 from consilience.cli.screen import Screen, safe
@@ -34,12 +42,12 @@ class Asking:
     """How the questions are asked, and which."""
 
     fusion: Annotated[
-        Literal["sequence", "token", "fid", "attention", "average", "concat"],
+        FusionName,
         Option(help="Where the sum over passages stands."),
     ] = "sequence"
     k: Annotated[int, Option("--k", min=1, help="How many passages are summed over.")] = 5
     mode: Annotated[
-        Literal["bm25", "dense", "hybrid"] | None,
+        ModeName | None,
         Option("--mode", help="How passages are found.", show_default="what suits the model"),
     ] = None
     beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 3

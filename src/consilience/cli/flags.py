@@ -10,13 +10,19 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from typer import Option
 
 from consilience.cli.messages import Language
 
 DEFAULT_STORE = Path("knowledge")
+
+FusionName = Literal["sequence", "token", "fid", "attention", "average", "concat"]
+"""As `consilience.model.fusion.Fusion`, which needs torch; a test compares them."""
+
+ModeName = Literal["bm25", "dense", "hybrid"]
+"""As `consilience.retrieval.Mode`, which needs an index engine; a test compares them."""
 
 StoreFlag = Annotated[Path, Option("--store", metavar="DIR", help="The knowledge base.")]
 ModelFlag = Annotated[

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from consilience.cli.evidence import draw_excerpt, place_of
-from consilience.cli.flags import DEFAULT_STORE, AccessFlag, ModelFlag, Output, StoreFlag
+from consilience.cli.flags import DEFAULT_STORE, AccessFlag, ModelFlag, ModeName, Output, StoreFlag
 from consilience.cli.opening import again, checked_question, load_rag, open_store
 from consilience.cli.screen import Screen
 
@@ -23,7 +23,7 @@ EXAMPLES = (
 )
 
 ModeFlag = Annotated[
-    Literal["bm25", "dense", "hybrid"],
+    ModeName,
     Option("--mode", help="By words, by meaning, or by both."),
 ]
 

@@ -23,7 +23,6 @@ It knows nothing of priors and sums, and nothing of Fusion-in-Decoder, which nee
 attends to an encoder.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
@@ -37,7 +36,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from consilience.errors import UsageError
 from consilience.generation.base import NextToken, Pair, Stretch, TokenRows
-from consilience.generation.families import head_of
+from consilience.generation.families import head_of, twin_of
 from consilience.generation.finding import find_text
 from consilience.generation.heads import Head, Scratch, next_token, score_targets
 from consilience.generation.prompts import Prompt, Wording, prompt_named
@@ -290,7 +289,7 @@ class CausalGenerator(nn.Module):
     ) -> None:
         super().__init__()
         _require_family(model)
-        self.model = _twin(model)
+        self.model = twin_of(model, ATTENTION)
         self.tokenizer = tokenizer
         self.prompt = prompt_named(prompt) if isinstance(prompt, str) else prompt
         self._framed = prompt == "chat"
@@ -542,14 +541,6 @@ def _require_template(tokenizer: PreTrainedTokenizerBase) -> None:
         raise UsageError(
             "the tokenizer has no chat template", hint='choose the prompt "plain" for this model'
         )
-
-
-def _twin(model: PreTrainedModel) -> PreTrainedModel:
-    """Other modules over the same parameters, with an attention function of their own."""
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    twin = copy.deepcopy(model, shared)
-    twin.set_attn_implementation(ATTENTION)
-    return twin
 
 
 def _require_family(model: PreTrainedModel) -> None:

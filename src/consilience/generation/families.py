@@ -5,8 +5,10 @@ states, and the head that makes logits of them. Nothing here computes; nothing h
 transformers: a model that is handed in brought it along.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -54,6 +56,21 @@ def parts_of(model: Any) -> Parts:
         UsageError: A family that is not in the table.
     """
     return _entry(PARTS, model)(model)
+
+
+def twin_of(model: Any, attention: str) -> Any:
+    """The same modules over the same tensors, with configurations of their own.
+
+    Args:
+        model: Of transformers; nothing of it is changed.
+        attention: The name of the attention function that the twin's configurations get.
+    """
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    twin = copy.deepcopy(model, shared)
+    for module in twin.modules():
+        if hasattr(module, "config"):
+            module.config._attn_implementation = attention
+    return twin
 
 
 def _entry(table: Mapping[str, _Entry], model: Any) -> _Entry:

@@ -14,10 +14,8 @@ make them to `generator.model`.
 It knows texts only through the tokenizer it is given; without one it takes ids.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Any
 
 import torch
@@ -30,7 +28,7 @@ from consilience.errors import UsageError
 from consilience.generation.attention import NAME, Step, asking
 from consilience.generation.base import NextToken, Pair, Stretch, TokenRows
 from consilience.generation.branches import Branches, Held, Tree
-from consilience.generation.families import head_of, parts_of
+from consilience.generation.families import head_of, parts_of, twin_of
 from consilience.generation.finding import find_text
 from consilience.generation.heads import Head, Scratch, next_token, score_targets
 from consilience.generation.prompts import Prompt, Wording, prompt_named
@@ -119,7 +117,7 @@ class Seq2SeqGenerator(nn.Module):
                 f"{type(tokenizer).__name__} does not say where its tokens stand in a text",
                 hint="load the tokenizer with AutoTokenizer, which picks the fast one",
             )
-        self.model = _twin(model)
+        self.model = twin_of(model, NAME)
         ids = _SpecialIds(self.model, tokenizer)
         self.start = ids.of("decoder_start_token_id", "bos_token_id", "cls_token_id")
         self.end = ids.of("eos_token_id", "sep_token_id")
@@ -304,16 +302,6 @@ class Seq2SeqGenerator(nn.Module):
     def locate(self, memory: Seq2SeqMemory, row: int, ids: Sequence[int]) -> list[Stretch]:
         """Where the row's passage has the answer's words, first; nothing if it has them nowhere."""
         return find_text(self.decode(ids), memory.pairs[row].passage) if memory.pairs else []
-
-
-def _twin(model: Any) -> Any:
-    """The same modules over the same tensors, with configurations and attention of their own."""
-    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    twin = copy.deepcopy(model, shared)
-    for module in twin.modules():
-        if hasattr(module, "config"):
-            module.config._attn_implementation = NAME
-    return twin
 
 
 class _SpecialIds:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from consilience.documents import Passage
@@ -69,20 +70,22 @@ class PassageIndex:
 
     def reload(self) -> None:
         """Read what the store holds now; places of passages that stayed are the same again."""
-        passages: list[tuple[str, int]] = []
+        rows: list[tuple[str, int, NDArray[np.float16]]] = []
         with self._store.changes(0) as changes:
             self.generation = changes.sequence
             for batch in changes.added:
-                numbers = [row.number for row in batch]
-                found = self._store.passages(numbers)
-                passages += [(found[number].id, number) for number in numbers if number in found]
+                found = self._store.passages([row.number for row in batch])
+                rows += [
+                    (found[row.number].id, row.number, row.vector)
+                    for row in batch
+                    if row.number in found
+                ]
         # Passages get new numbers with new vectors; their names do not change.
-        passages.sort()
-        self._numbers = [number for _, number in passages]
-        self._place_of = {name: place for place, (name, _) in enumerate(passages)}
-        rows = self._store.vectors(sorted(self._numbers))
-        order = np.searchsorted(rows.numbers, np.array(self._numbers))
-        self.vectors = torch.from_numpy(rows.vectors[order].astype(np.float32))
+        rows.sort(key=lambda row: row[:2])
+        self._numbers = [number for _, number, _ in rows]
+        self._place_of = {name: place for place, (name, _, _) in enumerate(rows)}
+        vectors = np.stack([vector for _, _, vector in rows])
+        self.vectors = torch.from_numpy(vectors.astype(np.float32))
 
     def place(self, passage_id: str) -> int | None:
         """The place of a passage by its name; None when the store does not hold it."""
