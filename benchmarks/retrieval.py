@@ -382,8 +382,7 @@ def hybrid_table(corpus: Corpus, store: Store, encoder: Encoder) -> Table:
     texts = {q.text for questions in corpus.questions.values() for q in questions}
     lexical, dense = LexicalRanker(store), DenseRanker(store, Prepared(encoder, texts))
     halves = {
-        text: tuple(half.rank(text, depth=DEPTH, held=None) for half in (lexical, dense))
-        for text in texts
+        text: tuple(half.rank(text, depth=DEPTH) for half in (lexical, dense)) for text in texts
     }
     position = positions(store)
 

@@ -11,7 +11,7 @@ import pytest
 from consilience.documents import Document
 from consilience.errors import UsageError
 from consilience.retrieval import Retriever
-from consilience.store import Store
+from consilience.store import Store, Where
 from tests.retrieval.corpus import QUESTIONS, TEXTS, fill
 
 ASK = "How many days of annual leave do employees receive?"
@@ -98,6 +98,44 @@ class RetrieverContract:
             store.add(Document(text, source=f"secret {number}", access=("board",)))
         fill(store, "leave")
         assert sources(self.open(store), k=1, access=()) == ["leave"]
+
+    def test_a_search_is_confined_to_the_documents_asked_for(self, store: Store) -> None:
+        fill(store, "leave", "visits")
+        store.add(Document(TEXTS["leave"], source="copies/leave", contributor="ward 3"))
+        store.add(Document(TEXTS["leave"], source="old", language="xx", metadata={"year": "1999"}))
+        retriever = self.open(store)
+        for conditions, expected in (
+            (["source=leave"], {"leave"}),
+            (["source=copies/"], {"copies/leave"}),
+            (["source=leave", "source=copies/"], {"leave", "copies/leave"}),
+            (["contributor=ward 3"], {"copies/leave"}),
+            (["language=xx"], {"old"}),
+            (["metadata.year=1999", "metadata.year=2000"], {"old"}),
+            (["metadata.year=1999", "contributor=ward 3"], set()),
+            (["source=nowhere"], set()),
+        ):
+            found = sources(retriever, where=Where.parse(conditions))
+            assert set(found) == expected, conditions
+
+    def test_documents_outside_of_the_filter_take_no_place(self, store: Store) -> None:
+        store.add([Document(f"{TEXTS['leave']} Version {n}.", source=f"v{n}") for n in range(30)])
+        store.add(Document(TEXTS["leave"], source="ours", contributor="us"))
+        assert sources(self.open(store), k=1, where=Where(contributors=("us",))) == ["ours"]
+
+    def test_filter_and_labels_hold_together(self, store: Store) -> None:
+        fill(store, "leave", access=("staff",))
+        fill(store, "visits")
+        retriever = self.open(store)
+        only = Where(sources=("leave",))
+        assert sources(retriever, where=only, access=("staff",)) == ["leave"]
+        assert sources(retriever, where=only, access=("guests",)) == []
+
+    def test_a_key_of_metadata_that_no_document_has_is_refused(self, store: Store) -> None:
+        store.add(Document(TEXTS["leave"], source="a", metadata={"year": "1999"}))
+        with pytest.raises(UsageError) as error:
+            sources(self.open(store), where=Where.parse(["metadata.yaer=1999"]))
+        assert error.value.message == "there is no field 'metadata.yaer' to filter by"
+        assert error.value.hint == "One of: source, contributor, language, metadata.year."
 
     def test_what_is_added_is_found_by_the_next_search(self, store: Store) -> None:
         fill(store, "loans")

@@ -55,7 +55,7 @@ def test_a_store_that_was_put_back_is_followed_back(store: Store, tmp_path: Path
     shutil.copytree(store.path, tmp_path / "backup")
     fill(store, "loans")
     ranker = DenseRanker(store, TrigramEncoder())
-    assert len(ranker.rank(ASK, depth=5, held=None)) == 2
+    assert len(ranker.rank(ASK, depth=5)) == 2
     with Store.open(tmp_path / "backup") as backup:
         ranker._store = backup
-        assert [number for number, _ in ranker.rank(ASK, depth=5, held=None)] == [1]
+        assert [number for number, _ in ranker.rank(ASK, depth=5)] == [1]

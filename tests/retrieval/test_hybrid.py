@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from consilience.errors import UsageError
 from consilience.retrieval import HybridWeights
 from consilience.retrieval.hybrid import HybridRanker, fuse
-from consilience.retrieval.ranking import Held, Ranking
+from consilience.retrieval.ranking import EVERYTHING, Ranking, Scope
 
 rankings = st.dictionaries(
     st.integers(0, 30), st.floats(-100, 100, allow_subnormal=False), max_size=20
@@ -63,7 +63,7 @@ class Fixed:
         self.ranking = ranking
         self.depths: list[int] = []
 
-    def rank(self, question: str, *, depth: int, held: Held) -> Ranking:
+    def rank(self, question: str, *, depth: int, scope: Scope = EVERYTHING) -> Ranking:
         self.depths.append(depth)
         return self.ranking[:depth]
 
@@ -74,15 +74,15 @@ class Fixed:
 def test_the_weight_goes_by_the_language_of_the_question(question: str, first: int) -> None:
     lexical, dense = Fixed([(1, 9.0), (3, 8.0), (2, 1.0)]), Fixed([(2, 0.9), (3, 0.8), (1, 0.1)])
     ranker = HybridRanker(lexical, dense, HybridWeights(zh=0.0, en=1.0, other=0.5))
-    assert ranker.rank(question, depth=5, held=None)[0][0] == first
+    assert ranker.rank(question, depth=5)[0][0] == first
 
 
 def test_a_half_without_weight_is_not_asked() -> None:
     lexical, dense = Fixed([(1, 1.0)]), Fixed([(1, 1.0)])
     ranker = HybridRanker(lexical, dense, HybridWeights(zh=0.0, en=1.0))
-    ranker.rank("合同何时生效？", depth=5, held=None)
+    ranker.rank("合同何时生效？", depth=5)
     assert (lexical.depths, dense.depths) == ([100], [])
-    ranker.rank("When does it apply?", depth=500, held=None)
+    ranker.rank("When does it apply?", depth=500)
     assert (lexical.depths, dense.depths) == ([100], [500])
 
 

@@ -216,9 +216,9 @@ def test_an_index_ahead_of_a_store_that_was_put_back_is_rebuilt(
 def test_removed_passages_leave_the_index(store: Store) -> None:
     fill(store)
     opened = LexicalRanker(store)
-    opened.rank(ASK, depth=1, held=None)
+    opened.rank(ASK, depth=1)
     store.remove("leave", "loans")
-    opened.rank(ASK, depth=1, held=None)
+    opened.rank(ASK, depth=1)
     assert opened._index.searcher().num_docs == len(store)
 
 

@@ -7,7 +7,7 @@ import pytest
 from consilience.retrieval.dense import DenseRanker
 from consilience.retrieval.hybrid import HybridRanker, HybridWeights
 from consilience.retrieval.lexical import LexicalRanker
-from consilience.retrieval.ranking import Held, PassageRetriever, Ranker, Ranking
+from consilience.retrieval.ranking import EVERYTHING, Held, PassageRetriever, Ranker, Ranking, Scope
 from consilience.store import Store
 from tests.retrieval.corpus import fill
 from tests.retrieval.encoders import TrigramEncoder
@@ -44,7 +44,7 @@ def test_a_ranking_holds_what_the_reader_may_read_and_nothing_removed(
     everything = {"visits", "library", "leave", "loans"}
 
     def ranked(held: Held) -> set[str]:
-        return named(store, ranker.rank(ASK, depth=20, held=held))
+        return named(store, ranker.rank(ASK, depth=20, scope=Scope(held)))
 
     assert {"leave", "loans"} <= ranked(None) <= everything
     store.remove("visits")
@@ -62,14 +62,14 @@ def test_the_filter_does_not_change_scores(store: Store, make: Callable[[Store],
     fill(store)
     ranker = make(store)
     for question in (ASK, "leave"):
-        owner = ranker.rank(question, depth=20, held=None)
-        assert ranker.rank(question, depth=20, held=frozenset({"any"})) == owner
+        owner = ranker.rank(question, depth=20)
+        assert ranker.rank(question, depth=20, scope=Scope(frozenset({"any"}))) == owner
 
 
 class Liar:
     """A ranker that proposes every number up to fifty, whoever asks."""
 
-    def rank(self, question: str, *, depth: int, held: Held) -> Ranking:
+    def rank(self, question: str, *, depth: int, scope: Scope = EVERYTHING) -> Ranking:
         return [(number, 1 / number) for number in range(1, 50)][:depth]
 
 

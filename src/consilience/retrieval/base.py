@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consilience.documents import Passage
+from consilience.store import Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,14 @@ class Hit:
 class Retriever(Protocol):
     """Proposes the few passages whose prior p(d | x) is worth summing."""
 
-    def search(self, question: str, *, k: int, access: Collection[str] | None = None) -> list[Hit]:
+    def search(
+        self,
+        question: str,
+        *,
+        k: int,
+        access: Collection[str] | None = None,
+        where: Where | None = None,
+    ) -> list[Hit]:
         """The `k` best passages for `question`, best first, fewer where there are fewer.
 
         Args:
@@ -32,8 +40,9 @@ class Retriever(Protocol):
             access: The labels that the reader holds. None means the owner, who reads everything;
                 otherwise a passage is proposed only when it has no label or shares one. The
                 filter is part of the search: a hidden passage never takes a place among the `k`.
+            where: The documents that are searched; None for all. It too is part of the search.
 
         Raises:
-            UsageError: An empty question, or `k` below 1.
+            UsageError: An empty question, `k` below 1, or a filter on a field that is not there.
         """
         ...

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consilience.encoding import Encoder
-from consilience.retrieval.ranking import Held, Ranking
+from consilience.retrieval.ranking import EVERYTHING, Held, Ranking, Scope
 from consilience.retrieval.vectors import VectorTable
 from consilience.store import Changes, IndexRow, Store, require_fingerprint, visible
 
@@ -35,15 +35,16 @@ class DenseRanker:
         self._rows = _ReadableVectors(encoder.dimension)
         self._sequence = 0
 
-    def rank(self, question: str, *, depth: int, held: Held) -> Ranking:
+    def rank(self, question: str, *, depth: int, scope: Scope = EVERYTHING) -> Ranking:
         """The passages whose vectors are nearest to the question's, best first."""
         with self._lock:
             self._catch_up()
             if len(self._rows) == 0:
                 return []
+        chosen = None if scope.where is None else self._store.matching(scope.where)
         vector = self._encoder.encode_questions([question])[0]
         with self._lock:
-            return self._rows.search(vector, depth=depth, held=held)
+            return self._rows.search(vector, depth=depth, held=scope.held, chosen=chosen)
 
     def _catch_up(self) -> None:
         if self._sequence == self._store.sequence:
@@ -85,9 +86,20 @@ class _ReadableVectors:
         kinds = [self._kinds.setdefault(row.access, len(self._kinds)) for row in batch]
         return np.array(kinds, np.int32)
 
-    def search(self, vector: NDArray[np.float32], *, depth: int, held: Held) -> Ranking:
-        """The nearest rows that the reader may see, with their scores."""
-        return self._table.search(vector, depth=depth, mask=self._readable(held))
+    def search(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        depth: int,
+        held: Held,
+        chosen: NDArray[np.int64] | None = None,
+    ) -> Ranking:
+        """The nearest rows that the reader may see, of the chosen numbers, with their scores."""
+        mask = self._readable(held)
+        if chosen is not None:
+            among = np.isin(self._table.numbers, chosen)
+            mask = among if mask is None else mask & among
+        return self._table.search(vector, depth=depth, mask=mask)
 
     def _readable(self, held: Held) -> NDArray[np.bool_] | None:
         if held is None:

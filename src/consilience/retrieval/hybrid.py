@@ -8,7 +8,7 @@ its encoder has learned, hence a weight for each language.
 from dataclasses import dataclass
 
 from consilience.errors import UsageError
-from consilience.retrieval.ranking import Held, Ranker, Ranking
+from consilience.retrieval.ranking import EVERYTHING, Ranker, Ranking, Scope
 from consilience.text import language_of
 
 DEPTH = 100
@@ -56,12 +56,12 @@ class HybridRanker:
         self._dense = dense
         self._weights = weights
 
-    def rank(self, question: str, *, depth: int, held: Held) -> Ranking:
+    def rank(self, question: str, *, depth: int, scope: Scope = EVERYTHING) -> Ranking:
         """The candidates of both halves by their fused score, which lies between 0 and 1."""
         share = self._weights.for_question(question)
         candidates = max(depth, DEPTH)
-        lexical = self._lexical.rank(question, depth=candidates, held=held) if share < 1 else []
-        dense = self._dense.rank(question, depth=candidates, held=held) if share > 0 else []
+        lexical = self._lexical.rank(question, depth=candidates, scope=scope) if share < 1 else []
+        dense = self._dense.rank(question, depth=candidates, scope=scope) if share > 0 else []
         return fuse(lexical, dense, share=share)[:depth]
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 import tantivy
 
 from consilience.retrieval.following import SCHEMA, FollowingIndex, access_terms
-from consilience.retrieval.ranking import Held, Ranking
+from consilience.retrieval.ranking import EVERYTHING, Ranking, Scope
 from consilience.store import Store
 from consilience.text import analyze_question
 
@@ -24,32 +24,36 @@ class LexicalRanker:
     """
 
     def __init__(self, store: Store, *, patience: float = 5.0) -> None:
+        self._store = store
         self._index = FollowingIndex(store, patience=patience)
 
-    def rank(self, question: str, *, depth: int, held: Held) -> Ranking:
+    def rank(self, question: str, *, depth: int, scope: Scope = EVERYTHING) -> Ranking:
         """The passages that share tokens with the question, best first."""
         searcher = self._index.searcher()
         tokens = analyze_question(question)
         if not tokens:
             return []
         # Counting all matches would keep tantivy from skipping those that cannot win.
-        hits = searcher.search(_query(tokens, held), limit=depth, count=False).hits
+        hits = searcher.search(self._query(tokens, scope), limit=depth, count=False).hits
         numbers = searcher.fast_field_values("number", [address for _, address in hits])
         ranking = [(int(n or 0), float(s)) for n, (s, _) in zip(numbers, hits, strict=True)]
         return sorted(ranking, key=lambda ranked: (-ranked[1], ranked[0]))
 
-
-def _query(tokens: list[str], held: Held) -> tantivy.Query:
-    terms = [_term(token, count) for token, count in Counter(tokens).items()]
-    query = tantivy.Query.boolean_query([(tantivy.Occur.Should, term) for term in terms])
-    if held is None:
-        return query
-    readable = tantivy.Query.term_set_query(SCHEMA, "access", access_terms(held))
-    # A constant score of 0, since a filter must not change the ranking.
-    unscored = tantivy.Query.const_score_query(readable, 0.0)
-    return tantivy.Query.boolean_query(
-        [(tantivy.Occur.Must, query), (tantivy.Occur.Must, unscored)]
-    )
+    def _query(self, tokens: list[str], scope: Scope) -> tantivy.Query:
+        terms = [_term(token, count) for token, count in Counter(tokens).items()]
+        query = tantivy.Query.boolean_query([(tantivy.Occur.Should, term) for term in terms])
+        filters = []
+        if scope.held is not None:
+            filters.append(("access", access_terms(scope.held)))
+        if scope.where is not None:
+            filters.append(("number", self._store.matching(scope.where).tolist()))
+        # A constant score of 0, since a filter must not change the ranking.
+        required = [
+            tantivy.Query.const_score_query(tantivy.Query.term_set_query(SCHEMA, *named), 0.0)
+            for named in filters
+        ]
+        must = [(tantivy.Occur.Must, one) for one in (query, *required)]
+        return tantivy.Query.boolean_query(must) if filters else query
 
 
 def _term(token: str, count: int) -> tantivy.Query:

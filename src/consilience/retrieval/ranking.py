@@ -5,12 +5,14 @@ numbers, and what becomes a hit is decided here by reading each row: a passage t
 that the reader may not see, never leaves this module, whatever an index says.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from consilience.documents import Passage
 from consilience.errors import UsageError
 from consilience.retrieval.base import Hit
-from consilience.store import Store, visible
+from consilience.store import Where, visible
 
 Ranking = list[tuple[int, float]]
 """Passage numbers with scores, best first."""
@@ -19,14 +21,38 @@ Held = frozenset[str] | None
 """The labels that the reader holds; None means the owner, who reads everything."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which passages may take a place in a ranking.
+
+    Attributes:
+        held: The labels that the reader holds; None means the owner.
+        where: The documents that are searched; None for all.
+    """
+
+    held: Held = None
+    where: Where | None = None
+
+
+EVERYTHING = Scope()
+
+
 class Ranker(Protocol):
     """An index over the passages of one store, which it follows by itself."""
 
-    def rank(self, question: str, *, depth: int, held: Held) -> Ranking:
+    def rank(self, question: str, *, depth: int, scope: Scope = EVERYTHING) -> Ranking:
         """The `depth` best passage numbers, fewer only when no more match.
 
-        Passages that are hidden from a reader who holds `held` take no place in the ranking.
+        Passages outside of `scope` take no place in the ranking.
         """
+        ...
+
+
+class PassageSource(Protocol):
+    """Where the passages of a ranking are read: a store, or an engine that holds a copy of one."""
+
+    def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
+        """Passages by number, in the order asked for; numbers that are gone are left out."""
         ...
 
 
@@ -34,35 +60,42 @@ class PassageRetriever:
     """The `Retriever` over any ranker.
 
     Args:
-        store: Where the passages are.
+        source: Where the passages are.
         ranker: What ranks their numbers.
     """
 
-    def __init__(self, store: Store, ranker: Ranker) -> None:
-        self._store = store
+    def __init__(self, source: PassageSource, ranker: Ranker) -> None:
+        self._source = source
         self._ranker = ranker
 
-    def search(self, question: str, *, k: int, access: Collection[str] | None = None) -> list[Hit]:
+    def search(
+        self,
+        question: str,
+        *,
+        k: int,
+        access: Collection[str] | None = None,
+        where: Where | None = None,
+    ) -> list[Hit]:
         """The `k` best passages for `question`; see `Retriever.search`.
 
         Raises:
-            UsageError: An empty question, or `k` below 1.
+            UsageError: An empty question, `k` below 1, or a filter on a field that is not there.
             FingerprintError: The store's vectors have become another encoder's.
             BusyError: Another process is building an index that does not exist yet.
         """
         _require_question(question, k)
         question = question.encode(errors="replace").decode()  # terminals hand on half characters
-        held = _held(access)
+        scope = Scope(_held(access), where or None)
         depth = k + _SPARE
         while True:
-            ranking = self._ranker.rank(question, depth=depth, held=held)
-            hits = self._hits(ranking, held)
+            ranking = self._ranker.rank(question, depth=depth, scope=scope)
+            hits = self._hits(ranking, scope.held)
             if len(hits) >= k or len(ranking) < depth:
                 return hits[:k]
             depth *= 4
 
     def _hits(self, ranking: Ranking, held: Held) -> list[Hit]:
-        passages = self._store.passages([number for number, _ in ranking])
+        passages = self._source.passages([number for number, _ in ranking])
         return [
             Hit(passages[number], score)
             for number, score in ranking

@@ -40,6 +40,11 @@ class VectorTable:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """The number of every row, `[rows]`."""
+        return self._numbers
+
     def add(self, numbers: Sequence[int], vectors: NDArray[np.float16]) -> None:
         """Append rows; `vectors` is `[len(numbers), dimension]`."""
         self._numbers = np.concatenate([self._numbers, np.asarray(numbers, np.int64)])

@@ -17,6 +17,7 @@ from consilience.store.base import (
 )
 from consilience.store.embedding import require_fingerprint
 from consilience.store.store import Store
+from consilience.store.where import Where
 
 __all__ = [
     "AddInterruptedError",
@@ -32,6 +33,7 @@ __all__ = [
     "Stats",
     "Store",
     "VectorRows",
+    "Where",
     "require_fingerprint",
     "visible",
 ]

@@ -5,13 +5,17 @@ it: `opening`, `ingest`, `writing`, `re_embedding`, `queries`, `checking`. It kn
 ranking: indexes are derived from `changes`, live in `derived/` and can be thrown away.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from consilience.documents import Document, Passage
 from consilience.encoding import Encoder
-from consilience.store import checking, queries, re_embedding, writing
+from consilience.store import checking, matching, queries, re_embedding, writing
 from consilience.store.base import (
     AddOptions,
     AddReport,
@@ -30,6 +34,7 @@ from consilience.store.ingest import Ingest
 from consilience.store.opening import open_database
 from consilience.store.origins import Item, collect
 from consilience.store.progress import Meter
+from consilience.store.where import Where
 
 
 class Store:
@@ -48,6 +53,7 @@ class Store:
         self._database = database
         self._encoder = encoder
         self._identity: str = database.meta("identity")
+        self._matched: tuple[int, Where, NDArray[np.int64]] | None = None
 
     @classmethod
     def open(cls, path: str | Path, *, encoder: Encoder | None = None, create: bool = True) -> Self:
@@ -201,6 +207,36 @@ class Store:
     def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
         """Passages by number, in the order asked for; numbers that are gone are left out."""
         return queries.passages_by_number(self._database, numbers)
+
+    def matching(self, where: Where) -> NDArray[np.int64]:
+        """The numbers of the passages whose documents a filter lets through, `[n]`, ascending.
+
+        The answer to the last filter is kept until the next commit.
+
+        Raises:
+            UsageError: No document has a key of metadata that is asked for.
+        """
+        sequence, kept = self.sequence, self._matched
+        if kept is None or kept[:2] != (sequence, where):
+            kept = self._matched = (sequence, where, matching.matching(self._database, where))
+        return kept[2]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was found out about searching this store, as `configure` wrote it."""
+        found: dict[str, Any] = json.loads(self._database.meta("settings") or "{}")
+        return found
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Keep settings with the store, in the place of those it has; no commit for the indexes.
+
+        Args:
+            settings: Names with values that JSON can carry; what they mean is not known here.
+
+        Raises:
+            BusyError: Another process kept writing.
+        """
+        writing.configure(self._database, json.dumps(dict(settings), sort_keys=True))
 
     def vectors(self, numbers: Sequence[int]) -> VectorRows:
         """Vectors by number, ascending; numbers that are gone are left out."""

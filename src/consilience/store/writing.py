@@ -75,6 +75,12 @@ def stage(database: Database, vectors: Vectors, *, fingerprint: str) -> None:
         )
 
 
+def configure(database: Database, settings: str) -> None:
+    """Keep settings, as JSON; the sequence does not move."""
+    with database.transaction() as connection:
+        write_meta(connection, "settings", settings)
+
+
 def swap(database: Database, *, fingerprint: str, dimension: int) -> bool:
     """Give every passage its staged vector of another encoder, and a new number with it.
 
