@@ -5,7 +5,7 @@ are installed beside the running interpreter; their versions are what gets pinne
 is a set that ran together. It knows no index and asks none, and it refuses to pin what is not
 installed, from a folder or from an address.
 
-    python tools/lock.py            write requirements.lock and requirements-dev.lock
+    python tools/lock.py            write requirements.lock and its companions
     python tools/lock.py --check    change nothing; exit code 1 when they would change
 """
 
@@ -110,16 +110,23 @@ def locks(project: Mapping[str, object], look_up: Lookup = installed) -> dict[st
     """The pins of each lock file, by file name.
 
     What builds the package belongs to the runtime lock, so that installing from a clone asks for
-    nothing beyond it. The development lock holds only what comes on top.
+    nothing beyond it. The other locks hold only what comes on top.
 
     Args:
         project: `pyproject.toml`, parsed.
         look_up: Where packages are found.
     """
     runtime = closure([*_strings(project, "project", "dependencies"), *_build(project)], look_up)
-    extra = closure(_strings(project, "project", "optional-dependencies", "dev"), look_up)
-    beyond = {name: each for name, each in extra.items() if name not in runtime}
-    return {"requirements.lock": pins(runtime), "requirements-dev.lock": pins(beyond)}
+    found = {"requirements.lock": pins(runtime)}
+    for file, extras in EXTRAS.items():
+        wanted = [
+            line
+            for extra in extras
+            for line in _strings(project, "project", "optional-dependencies", extra)
+        ]
+        packages = closure(wanted, look_up)
+        found[file] = pins({name: each for name, each in packages.items() if name not in runtime})
+    return found
 
 
 def _build(project: Mapping[str, object]) -> list[str]:
@@ -132,8 +139,15 @@ def _strings(table: object, *path: str) -> list[str]:
     return [str(item) for item in table] if isinstance(table, list) else []
 
 
+EXTRAS = {
+    "requirements-serve.lock": ("serve", "mcp", "postgres", "elasticsearch", "opensearch"),
+    "requirements-dev.lock": ("dev",),
+}
+"""The extras that each further lock holds, by file name."""
+
 PURPOSES = {
     "requirements.lock": "What consilience needs to run, and to be installed from a clone.",
+    "requirements-serve.lock": "What `consilience serve` needs beyond requirements.lock.",
     "requirements-dev.lock": "What `make test` needs beyond requirements.lock.",
 }
 

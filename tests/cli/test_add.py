@@ -1,10 +1,17 @@
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 
 from consilience.cli import add as add_module
+from consilience.cli.flags import BackendName
 from consilience.cli.opening import load_named_encoder
 from consilience.encoding import CompactEncoder, Vectors
+from consilience.encoding.backends import Backend
+from consilience.encoding.workers import WorkerEncoder
+from consilience.errors import DependencyError
+from consilience.store import Store
 from tests.cli.terminal import consilience
 
 SOURCES = ["docs/fees.csv", "docs/visits.md", "docs/制度/请假.txt"]
@@ -58,7 +65,7 @@ def test_failures_are_part_of_the_document(room: Path) -> None:
     done = consilience("add", "gone.pdf", "--json")
     assert (done.code, done.err) == (7, "")
     reason = "there is no such file or folder"
-    assert done.document["failed"] == [{"path": "gone.pdf", "reason": reason}]
+    assert done.document["failed"] == [{"path": "gone.pdf", "reason": reason, "hint": ""}]
 
 
 def test_quiet_shows_failures_only(room: Path) -> None:
@@ -165,3 +172,52 @@ def test_ctrl_c_keeps_what_was_done_and_says_so(
         assert stopped.out.startswith("added 64 ·")
     resumed = consilience(*command, "--json").document
     assert (len(resumed["unchanged"]), len(resumed["added"])) == (64, 6)
+
+
+def test_processes_embed_what_one_would(room: Path) -> None:
+    def vectors(folder: str) -> bytes:
+        with Store.open(folder, create=False) as store, store.changes(0) as changes:
+            return b"".join(row.vector.tobytes() for batch in changes.added for row in batch)
+
+    for workers, folder in (("1", "one"), ("2", "two")):
+        command = ("add", "docs", "--store", folder, "--model", "model", "--workers", workers)
+        assert consilience(*command, "--json").code == 0
+    assert vectors("one") == vectors("two") != b""
+
+
+def test_processes_that_died_are_told(
+    bare: Path, many: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consilience.encoding.workers.WorkerEncoder._encoded", _lossy)
+    done = consilience("add", "many", "--model", tiny_model_folder, "--workers", "2")
+    assert done.code == 0
+    assert done.err == "processes that embedded died 2 times; their work was done again\n"
+
+
+def _lossy(encoder: WorkerEncoder, side: object, texts: list[str]) -> Vectors:
+    encoder.lost = 2
+    return np.eye(1, encoder.dimension, dtype=np.float32).repeat(len(texts), axis=0)
+
+
+def test_openvino_adds_to_a_store_of_torch(room: Path) -> None:
+    Path("docs/new.txt").write_text("A new sentence.\n")
+    flags = ("--model", "model", "--encoder-backend", "openvino")
+    assert consilience("add", "docs", *flags, "--json").document["embedded"] == 1
+    renewed = consilience("add", "--re-embed", *flags, "--json")
+    assert (renewed.code, renewed.document["embedded"]) == (0, 0)
+
+
+def test_openvino_that_is_not_installed_is_told(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consilience.encoding.backends.find_spec", lambda name: None)
+    done = consilience("add", "docs", "--model", "model", "--encoder-backend", "openvino")
+    assert done.code == DependencyError.code
+    assert done.err.splitlines() == [
+        "error: the encoder backend openvino needs a package that is not installed",
+        "hint: pip install 'consilience[openvino]'",
+    ]
+
+
+def test_the_backends_are_those_of_the_encoders() -> None:
+    assert get_args(BackendName) == get_args(Backend)

@@ -166,3 +166,11 @@ def test_a_wrong_question_is_refused(
     assert (scripts.code, scripts.err) == (2, "")
     error = {"code": 2, "kind": "usage", "message": message, "hint": hint}
     assert scripts.document == {"error": error}
+
+
+def test_a_filter_confines_what_is_summed_over(room: Path) -> None:
+    command = ("ask", "visitors 年假 fee", *SHORT, "--mode", "bm25", "--explain", "--json")
+    assert len(consilience(*command).document["posterior"]) == 3
+    answer = consilience(*command, "--where", "source=docs/visits.md").document
+    assert len(answer["posterior"]) == 1
+    assert {one["source"] for one in answer["citations"]} == {"docs/visits.md"}

@@ -6,7 +6,7 @@ import pytest
 from typer import Option
 
 from consilience.cli.ask import Manner
-from consilience.cli.flags import flattened
+from consilience.cli.flags import IndexName, flattened
 from consilience.cli.search import Ranking
 
 
@@ -61,3 +61,9 @@ def test_what_ask_leaves_out_is_what_the_model_leaves_out() -> None:
     flags, options = Manner(), AskOptions()
     for name in ("fusion", "k", "beams", "max_new_tokens", "mode", "access"):
         assert getattr(flags, name) == getattr(options, name), name
+
+
+def test_the_indexes_offered_are_those_there_are() -> None:
+    from consilience.retrieval import tuning
+
+    assert get_args(IndexName) == get_args(tuning.IndexName)

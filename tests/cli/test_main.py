@@ -10,7 +10,10 @@ from consilience.cli import main
 from consilience.cli.main import EXAMPLES, VERBS, command
 from tests.cli.terminal import Outcome, consilience
 
-NAMES = ("add", "ask", "search", "show", "remove", "train", "evaluate", "compare", "doctor", "demo")
+NAMES = (
+    *("add", "ask", "search", "show", "remove", "publish", "train", "distil", "evaluate"),
+    *("compare", "serve", "keys", "doctor", "demo"),
+)
 
 
 def test_the_verbs_are_those_of_the_table() -> None:
@@ -55,7 +58,7 @@ def test_version() -> None:
 
 USAGE = [
     (("fly",), "No such command 'fly'.", "consilience --help"),
-    (("serch", "a"), "No such command 'serch'. Did you mean 'search'?", "consilience --help"),
+    (("evalute", "a"), "No such command 'evalute'. Did you mean 'evaluate'?", "consilience --help"),
     (("search",), "Missing argument 'QUESTION'.", "consilience search --help"),
     (("show", "--colour"), "No such option '--colour'.", "consilience show --help"),
 ]

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,147 @@ def test_labels_hide_passages(room: Path) -> None:
             "Invalid value for '--mode': 'fast' is not one of 'bm25', 'dense', 'hybrid'.",
         ),
         (("search", "\udcff"), r"the question is not valid text: '\udcff'"),
+        (("search",), "the question is empty"),
+        (("search", "a", "--dry-run"), "--dry-run does nothing without --tune"),
+        (("search", "a", "--index", "ivf"), "--index does nothing without --tune"),
+        (
+            ("search", "--tune", "x", "--mode", "bm25", "--index", "ivf"),
+            "--index does nothing with --mode bm25",
+        ),
+        (
+            ("search", "a", "--tune", "x", "--k", "3"),
+            "--tune measures a plain search and takes no a question, no --k",
+        ),
+        (("search", "a", "--mode", "bm25", "--rerank", "magic"), "there is no reranker 'magic'"),
     ],
 )
 def test_a_wrong_question_is_refused(room: Path, words: tuple[str, ...], message: str) -> None:
     done = consilience(*words, "--json")
     assert done.code == 2
     assert done.document["error"]["message"] == message
+
+
+def test_questions_that_are_not_there_are_missing(room: Path) -> None:
+    done = consilience("search", "--tune", "nowhere.jsonl", "--json")
+    assert done.code == 3
+    assert done.document["error"]["message"] == "there is no file of questions at nowhere.jsonl"
+
+
+@pytest.fixture
+def questions(room: Path) -> str:
+    """Questions that only two of the documents answer, and some that say nothing."""
+    asked = [
+        {"question": f"When may visitors come, number {n}?", "answers": ["14:30"]}
+        for n in range(14)
+    ]
+    asked += [{"question": f"年假有几天？第{n}次", "answers": ["五天"]} for n in range(14)]
+    asked.append({"question": "Why?"})
+    Path("dev.jsonl").write_text("\n".join(map(json.dumps, asked)), "utf-8")
+    return "dev.jsonl"
+
+
+def test_what_is_tuned_is_kept_with_the_store(room: Path, questions: str) -> None:
+    words = ("search", "--tune", questions, "--mode", "bm25", "--json")
+    dry = consilience(*words, "--dry-run")
+    assert (dry.code, dry.err) == (0, "")
+    assert dry.document["written"] is False
+    from consilience.store import Store
+
+    with Store.open("knowledge", create=False) as store:
+        assert store.settings == {}
+    found = consilience(*words).document
+    assert found.keys() == {
+        "tuning",
+        "before",
+        "after",
+        "curve",
+        "questions",
+        "held",
+        "written",
+    }
+    assert found["written"] is True
+    assert found["questions"] == {"fit": 14, "check": 14, "left_out": 1}
+    assert found["after"]["check"].keys() == {"recall@1", "recall@5", "recall@20", "mrr@10"}
+    point = {"k", "candidates", "recall", "mrr", "p50_ms", "p95_ms"}
+    assert all(one.keys() == point for one in found["curve"])
+    with Store.open("knowledge", create=False) as store:
+        assert store.settings["retrieval"] == found["tuning"]
+
+
+def test_the_k_of_the_store_counts_where_none_is_given(room: Path) -> None:
+    from consilience.retrieval import Tuning
+    from consilience.store import Store
+
+    with Store.open("knowledge", create=False) as store:
+        Tuning(k=1).keep(store)
+
+    def found(*flags: object) -> int:
+        done = consilience("search", "the, 19 yuan, 年假, at", "--mode", "bm25", "--json", *flags)
+        return len(done.document["hits"])
+
+    assert found() == 1
+    assert found("--k", 3) > 1
+
+
+def test_people_see_what_was_measured(room: Path, questions: str) -> None:
+    done = consilience("search", "--tune", questions, "--model", "model", "--dry-run")
+    assert done.code == 0
+    assert done.out.startswith("14 questions chose, 14 others check, 1 say nothing of a passage.\n")
+    assert "Recall and latency on the questions that check" in done.out
+    assert "temperature" in done.out
+    assert done.out.endswith("Nothing was written.\n")
+
+
+def test_contributors_are_capped(room: Path) -> None:
+    for name in ("a", "b", "c"):
+        Path(f"{name}.txt").write_text(f"The zebra of the {name} house.\n")
+    assert consilience("add", "a.txt", "b.txt", "--contributor", "x", "--model", "model").code == 0
+    assert consilience("add", "c.txt", "--contributor", "y", "--model", "model").code == 0
+    words = ("search", "zebra", "--mode", "bm25", "--json")
+    assert len(consilience(*words).document["hits"]) == 3
+    hits = consilience(*words, "--per-contributor", 1).document["hits"]
+    assert len(hits) == 2
+    assert hits[-1]["source"] == "c.txt" or hits[0]["source"] == "c.txt"
+
+
+@pytest.mark.parametrize(
+    "flags", [("--rerank", "maxsim"), ("--rerank", "prior"), ("--diversity", 0.5)]
+)
+def test_rankings_are_refined(room: Path, flags: tuple[object, ...]) -> None:
+    done = consilience(
+        "search", "visitors weekdays", "--mode", "bm25", "--model", "model", "--json", *flags
+    )
+    assert (done.code, done.err) == (0, "")
+    assert done.document["hits"][0]["source"] == "docs/visits.md"
+
+
+def test_a_filter_confines_the_search(room: Path) -> None:
+    def sources(*conditions: str) -> set[str]:
+        flags = [word for one in conditions for word in ("--where", one)]
+        done = consilience("search", "visitors 年假 fee", "--mode", "bm25", "--json", *flags)
+        return {hit["source"] for hit in done.document["hits"]}
+
+    everything = sources()
+    assert len(everything) == 3
+    assert sources("source=docs/制度/") == {"docs/制度/请假.txt"}
+    assert sources("language=en", "source=docs/visits.md") == {"docs/visits.md"}
+    assert sources("source=docs/visits.md", "source=docs/fees.csv") == {
+        "docs/visits.md",
+        "docs/fees.csv",
+    }
+    assert sources("contributor=nobody") == set()
+
+
+@pytest.mark.parametrize("verb", ["search", "ask"])
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("visits.md", "a filter is FIELD=VALUE, received 'visits.md'"),
+        ("author=Li", "there is no field 'author' to filter by"),
+    ],
+)
+def test_a_wrong_filter_is_told_before_anything_is_loaded(
+    bare: Path, verb: str, condition: str, message: str
+) -> None:
+    done = consilience(verb, "who?", "--where", condition, "--json")
+    assert (done.code, done.document["error"]["message"]) == (2, message)

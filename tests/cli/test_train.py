@@ -76,3 +76,18 @@ def test_every_setting_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_the_configs_that_ship_are_sound(path: Path) -> None:
     assert isinstance(read_settings(TrainConfig, path), TrainConfig)
+
+
+def test_a_student_is_taught_through_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = write_world(tmp_path)
+    path = config(world, tmp_path)
+    words = ["distil", str(path), "--json", "--model", "none", "--steps", "2"]
+    assert run(words) == 2
+    message = json.loads(capsys.readouterr().out)["error"]["message"]
+    assert message == f"{path} names no teacher"
+    assert run([*words, "--distil.teacher", str(world["model"]), "--objectives", "{distil: 1}"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["steps"], told["resumed_from"]) == (2, None)
+    assert (Path(told["output"]) / "model" / "manifest.json").is_file()

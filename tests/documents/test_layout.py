@@ -12,7 +12,7 @@ def _span(text: str, left: float, row: int, *, width: float = 5.0, height: float
 
 
 def _blocks(*spans: Span) -> list[list[str]]:
-    return list(blocks_of(lines_of(spans)))
+    return [list(block.rows) for block in blocks_of(lines_of(spans))]
 
 
 def test_pieces_at_one_height_are_a_line_and_wide_gaps_divide_cells() -> None:

@@ -12,7 +12,13 @@ import pytest
 
 from consilience.documents import Document, ReadLimits, read_document
 from consilience.documents.limits import DEFAULT_LIMITS, MEGABYTE
-from consilience.documents.sandbox import Request, Sandbox, _Child, cause_of_death
+from consilience.documents.sandbox import (
+    Request,
+    Sandbox,
+    _Child,
+    _document_in,
+    cause_of_death,
+)
 from consilience.errors import DocumentError, UsageError
 from tests.documents import samples
 from tests.documents.conftest import failure, reason
@@ -181,7 +187,7 @@ def test_the_child_gets_a_bare_environment(monkeypatch: pytest.MonkeyPatch) -> N
         environment = Path(f"/proc/{child._process.pid}/environ")
         if not environment.exists():
             pytest.skip("this system does not show the environment of a process")
-        child.read(_request(b"x"))
+        child.read(_request(b"x"), _document_in)
         assert b"SECRET_TOKEN" not in environment.read_bytes()
     finally:
         child.end()

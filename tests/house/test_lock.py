@@ -38,14 +38,29 @@ def test_the_development_lock_satisfies_the_project(line: str) -> None:
     assert wanted.specifier.contains(both[canonicalize_name(wanted.name)])
 
 
+SERVING = [
+    line
+    for extra in ("serve", "mcp", "postgres", "elasticsearch", "opensearch")
+    for line in PROJECT["project"]["optional-dependencies"][extra]
+]
+
+
+@pytest.mark.parametrize("line", SERVING)
+def test_the_serving_lock_satisfies_the_project_and_repeats_no_version(line: str) -> None:
+    wanted = Requirement(line)
+    serving, tools = locked("requirements-serve.lock"), locked("requirements-dev.lock")
+    both = locked("requirements.lock") | serving
+    assert wanted.specifier.contains(both[canonicalize_name(wanted.name)])
+    assert all(tools[name] == version for name, version in serving.items())
+
+
 def test_torch_is_pinned_without_a_build() -> None:
     assert locked("requirements.lock")["torch"] == "2.13.0"
 
 
 def test_what_only_training_needs_is_in_neither_lock() -> None:
     names = set(locked("requirements.lock")) | set(locked("requirements-dev.lock"))
-    training = {"sentence-transformers", "scikit-learn", *locked("requirements-train.lock")}
-    assert names & training == set()
+    assert names & set(locked("requirements-train.lock")) == set()
 
 
 def test_the_development_lock_repeats_nothing() -> None:
@@ -96,6 +111,7 @@ def test_tools_that_the_runtime_has_already_are_not_locked_twice() -> None:
         "project": {"dependencies": ["b"], "optional-dependencies": {"dev": ["a"]}},
     }
     wanted = locks(project, look_up)
+    assert wanted["requirements-serve.lock"] == []
     assert wanted["requirements.lock"] == ["a==1.0", "b==2.5", "c==3", "lone==5", "x==4"]
     assert wanted["requirements-dev.lock"] == []
 

@@ -110,7 +110,10 @@ class TableGenerator:
 
 
 class ShrinkingTables(TableGenerator):
-    """Rows that are settled can be left out."""
+    """Rows that are settled can be left out, and memories be joined."""
+
+    def join(self, memories: Sequence[list[str]]) -> list[str]:
+        return [row for memory in memories for row in memory]
 
     def keep(
         self, memory: list[str], state: TableState, rows: Tensor

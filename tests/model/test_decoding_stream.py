@@ -6,9 +6,17 @@ import pytest
 import torch
 
 from consilience.errors import UsageError
-from consilience.model.decoding import DecodingOptions, Written, stream
+from consilience.model.decoding import DecodingOptions, Streams, Written, stream
 from consilience.model.fusion import log_prior
-from tests.model.tables import QUESTIONS, SCORES, TableGenerator, ask, memory_of
+from tests.model.tables import (
+    QUESTIONS,
+    SCORES,
+    ShrinkingTables,
+    TableGenerator,
+    ask,
+    ask_all,
+    memory_of,
+)
 
 MODES: list[dict[str, Any]] = [
     {},
@@ -111,3 +119,92 @@ def test_only_one_answer_to_one_question_is_streamed() -> None:
     thorough = DecodingOptions(search="thorough")
     with pytest.raises(UsageError, match="knows no token before it knows the answer"):
         next(stream(generator, memory[:3], weights[:1], options=thorough))
+
+
+def streams(generator: TableGenerator, questions: Sequence[str], **options: Any) -> Streams:
+    how = DecodingOptions(**{"max_new_tokens": 6} | options)
+    weights = log_prior(SCORES.expand(len(questions), -1))
+    return Streams(generator, memory_of(generator, questions), weights, options=how)
+
+
+def followed(running: Streams) -> dict[int, list[Written]]:
+    """All that was written of each question."""
+    found: dict[int, list[Written]] = {question: [] for question in running.open}
+    while running.open:
+        for question, one in running.step():
+            found[question].append(one)
+    return found
+
+
+@pytest.mark.parametrize("tables", [TableGenerator, ShrinkingTables])
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_questions_side_by_side_are_written_as_each_alone(
+    mode: dict[str, Any], tables: type[TableGenerator]
+) -> None:
+    generator = tables(vocabulary=7, none=True)
+    together = followed(streams(generator, QUESTIONS, **mode))
+    for place, question in enumerate(QUESTIONS):
+        alone = written(TableGenerator(vocabulary=7, none=True), question, **mode)
+        assert [(one.text, one.token) for one in together[place]] == [
+            (one.text, one.token) for one in alone
+        ]
+        for one, other in zip(together[place], alone, strict=True):
+            torch.testing.assert_close(one.posterior, other.posterior, atol=1e-5, rtol=1e-5)
+
+
+def test_a_question_is_handed_on_when_it_is_settled_and_not_when_all_are() -> None:
+    generator = ShrinkingTables(vocabulary=7)
+    expected = [len(one.ids) for one in ask(generator, QUESTIONS, max_new_tokens=6)]
+    assert len(set(expected)) > 1
+    running, ended, steps = streams(generator, QUESTIONS), {}, 0
+    while running.open:
+        for question, one in running.step():
+            if one.answer is not None:
+                ended[question] = steps
+        steps += 1
+    assert [min(length, 6) for length in expected] == [ended[place] for place in range(4)]
+
+
+def test_a_dropped_question_leaves_the_batch_and_changes_no_other() -> None:
+    generator = ShrinkingTables(vocabulary=7)
+    options = {"min_new_tokens": 6, "beams": 3}
+    whole = followed(streams(generator, QUESTIONS, **options))
+    generator.asked.clear()
+    running = streams(generator, QUESTIONS, **options)
+    first = running.step()
+    for question in (0, 2, 2):
+        running.drop(question)
+    assert running.open == [1, 3]
+    rest = followed(running)
+    assert rest.keys() == {1, 3}
+    assert {rows for rows, _ in generator.asked} == {6}
+    for place in (1, 3):
+        found = [one for question, one in first if question == place] + rest[place]
+        assert [one.text for one in found] == [one.text for one in whole[place]]
+
+
+def test_when_every_question_is_dropped_nothing_is_asked_any_more() -> None:
+    generator = ShrinkingTables(vocabulary=7)
+    running = streams(generator, QUESTIONS[:2])
+    running.drop(0)
+    running.drop(1)
+    assert (running.step(), running.open, generator.asked) == ([], [], [])
+
+
+def test_several_answers_come_at_the_end() -> None:
+    generator = ShrinkingTables(vocabulary=7)
+    options: dict[str, Any] = {"beams": 4, "returned": 3, "max_new_tokens": 6}
+    expected = ask_all(generator, QUESTIONS, **options)
+    together = followed(streams(generator, QUESTIONS, **options))
+    for place, answers in enumerate(expected):
+        last = together[place][-1]
+        assert last.answer is not None
+        assert [one.ids for one in (last.answer, *last.further)] == [one.ids for one in answers]
+        assert all(one.answer is None for one in together[place][:-1])
+
+
+def test_the_support_is_known_before_the_first_token() -> None:
+    generator = ShrinkingTables(vocabulary=7, none=True)
+    running = streams(generator, QUESTIONS)
+    expected = [one.support for one in ask(generator, QUESTIONS)]
+    assert [one.support for one in running.prospects] == pytest.approx(expected, abs=1e-6)

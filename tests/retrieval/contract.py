@@ -5,10 +5,11 @@ The class needs the fixture `store`: an empty `Store` that can embed what it is 
 """
 
 import threading
+from math import isfinite
 
 import pytest
 
-from consilience.documents import Document
+from consilience.documents import Document, Page
 from consilience.errors import UsageError
 from consilience.retrieval import Retriever
 from consilience.store import Store, Where
@@ -136,6 +137,195 @@ class RetrieverContract:
             sources(self.open(store), where=Where.parse(["metadata.yaer=1999"]))
         assert error.value.message == "there is no field 'metadata.yaer' to filter by"
         assert error.value.hint == "One of: source, contributor, language, metadata.year."
+
+    @pytest.mark.parametrize("source", [*QUESTIONS.values()])
+    def test_a_hit_is_the_passage_as_the_store_has_it(self, store: Store, source: str) -> None:
+        fill(store)
+        question = next(asked for asked, right in QUESTIONS.items() if right == source)
+        hit = self.open(store).search(question, k=1)[0]
+        assert hit.passage == store.passage(hit.passage.id)
+
+    def test_a_hit_says_where_it_stands(self, store: Store) -> None:
+        text = f"{TEXTS['parking']}\n\n{TEXTS['leave']}"
+        pages = (Page(1, 0, len(TEXTS["parking"])), Page(2, len(TEXTS["parking"]), len(text)))
+        store.add(
+            Document(
+                text,
+                source="handbook/rules.pdf",
+                title="Rules of the house",
+                contributor="personnel",
+                access=("staff",),
+                pages=pages,
+            )
+        )
+        found = self.open(store).search(ASK, k=1)[0].passage
+        assert (found.title, found.source) == ("Rules of the house", "handbook/rules.pdf")
+        assert (found.contributor, found.access) == ("personnel", ("staff",))
+        assert text[found.start : found.end] == found.text
+        assert found.page == store.passage(found.id).page
+
+    def test_words_of_the_title_are_searched(self, store: Store) -> None:
+        fill(store, "loans", "visits")
+        store.add(Document("Ask at the desk.", source="desk", title="Lost umbrellas"))
+        assert sources(self.open(store), "Where are lost umbrellas kept?", k=1) == ["desk"]
+
+    def test_the_same_question_has_the_same_answer(self, store: Store) -> None:
+        fill(store)
+        retriever = self.open(store)
+        assert retriever.search(ASK, k=20) == retriever.search(ASK, k=20)
+
+    def test_scores_are_finite(self, store: Store) -> None:
+        fill(store)
+        assert all(isfinite(hit.score) for hit in self.open(store).search(ASK, k=20))
+
+    def test_more_than_there_are_gives_those_that_there_are(self, store: Store) -> None:
+        fill(store, "leave", "loans")
+        assert len(self.open(store).search(ASK, k=1000)) <= 2
+
+    def test_as_many_as_are_asked_for_where_there_are_as_many(self, store: Store) -> None:
+        store.add([Document(f"{TEXTS['leave']} No. {n}.", source=f"v{n}") for n in range(150)])
+        found = self.open(store).search(ASK, k=130)
+        assert len({hit.passage.id for hit in found}) == 130
+
+    def test_equal_texts_of_several_sources_are_all_found(self, store: Store) -> None:
+        store.add([Document(TEXTS["leave"], source=name) for name in ("a", "b", "c")])
+        assert sorted(sources(self.open(store))) == ["a", "b", "c"]
+
+    @pytest.mark.parametrize(
+        "question",
+        [
+            "How many 天 of annual leave 员工?",
+            "annual leave'; DROP TABLE passages; --",
+            '"annual leave" OR *:* {"match_all": {}}',
+            "annual\x00leave",
+            "ANNUAL LEAVE!!! \U0001f3d6\ufe0f",
+            "annual leave " * 2000,
+        ],
+    )
+    def test_questions_are_never_read_as_commands(self, store: Store, question: str) -> None:
+        fill(store, "leave", "loans")
+        assert sources(self.open(store), question)[0] == "leave"
+        assert len(store) == 2
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "Annual leave: \U0001f3d6\U00020bb7 \u05d7\u05d5\u05e4\u05e9\u05d4 days",
+            f"Annual leave days {'x' * 3000}",
+            "Annual leave days \\ ' \" % _ $1 {} \t end",
+            "Annual leave\ndays\n\nof employees",
+        ],
+    )
+    def test_texts_come_back_as_they_were(self, store: Store, text: str) -> None:
+        store.add(Document(text, source="odd"))
+        found = self.open(store).search("annual leave days", k=1)[0].passage
+        assert found.text == store.passage(found.id).text
+        assert found.text in text
+
+    @pytest.mark.parametrize(
+        "label", ["年", "a b", "'; --", "=", "*", "%", "_", "x" * 300, '"', "\\", "a,b"]
+    )
+    def test_labels_are_compared_as_they_are(self, store: Store, label: str) -> None:
+        fill(store, "leave", access=(label,))
+        retriever = self.open(store)
+        assert sources(retriever, access=(label,)) == ["leave"]
+        for other in ("x", f"{label}x", label[:-1] or "y"):
+            assert sources(retriever, access=(other,)) == []
+
+    @pytest.mark.parametrize("kind", [list, tuple, set, frozenset])
+    def test_labels_come_in_any_collection(self, store: Store, kind: type) -> None:
+        fill(store, "leave", access=("staff",))
+        assert sources(self.open(store), access=kind(["guests", "staff"])) == ["leave"]
+
+    @pytest.mark.parametrize(
+        "value", ["a=b", "二〇二四", "x" * 1000, "' OR 1=1", "", "100%", 'say "so"', "a\nb"]
+    )
+    def test_values_of_metadata_are_compared_as_they_are(self, store: Store, value: str) -> None:
+        store.add(Document(TEXTS["leave"], source="a", metadata={"note": value}))
+        store.add(Document(TEXTS["leave"], source="b", metadata={"note": f"{value}."}))
+        found = sources(self.open(store), where=Where(metadata=(("note", value),)))
+        assert found == ["a"]
+
+    @pytest.mark.parametrize("key", ["year.of.issue", "年", "a b", "x=y", "'"])
+    def test_keys_of_metadata_are_compared_as_they_are(self, store: Store, key: str) -> None:
+        store.add(Document(TEXTS["leave"], source="a", metadata={key: "1"}))
+        store.add(Document(TEXTS["leave"], source="b", metadata={f"{key}2": "1"}))
+        assert sources(self.open(store), where=Where(metadata=((key, "1"),))) == ["a"]
+
+    def test_folders_are_those_that_the_name_begins_with(self, store: Store) -> None:
+        for name in ("a/b/c", "a/bc", "ab/c", "A/b", "a/b/年/d", "a"):
+            store.add(Document(f"{TEXTS['leave']} In {name}.", source=name))
+        retriever = self.open(store)
+        for folder, inside in (
+            ("a/", {"a/b/c", "a/bc", "a/b/年/d"}),
+            ("a/b/", {"a/b/c", "a/b/年/d"}),
+            ("a/b/年/", {"a/b/年/d"}),
+            ("a", {"a"}),
+            ("a/b", set()),
+            ("b/", set()),
+            ("%/", set()),
+        ):
+            assert set(sources(retriever, where=Where(sources=(folder,)))) == inside, folder
+
+    def test_alternatives_of_one_field_widen_and_fields_narrow(self, store: Store) -> None:
+        for name, contributor, language in (
+            ("a", "ward 3", "en"),
+            ("b", "ward 4", "en"),
+            ("c", "ward 3", "zh"),
+            ("d", "", ""),
+        ):
+            store.add(
+                Document(
+                    f"{TEXTS['leave']} {name}.",
+                    source=name,
+                    contributor=contributor,
+                    language=language,
+                )
+            )
+        retriever = self.open(store)
+        two = Where(contributors=("ward 3", "ward 4"))
+        assert set(sources(retriever, where=two)) == {"a", "b", "c"}
+        both = Where(contributors=("ward 3", "ward 4"), languages=("en",))
+        assert set(sources(retriever, where=both)) == {"a", "b"}
+        assert sources(retriever, where=Where(contributors=("",))) == ["d"]
+
+    def test_what_the_reader_may_not_see_takes_no_place_within_a_filter(self, store: Store) -> None:
+        for number in range(30):
+            text = f"{TEXTS['leave']} Version {number}."
+            store.add(Document(text, source=f"x/{number}", access=("board",)))
+        store.add(Document(TEXTS["leave"], source="x/open"))
+        fill(store, "leave")
+        only = Where(sources=("x/",))
+        assert sources(self.open(store), k=1, access=("staff",), where=only) == ["x/open"]
+
+    def test_a_filter_follows_the_store(self, store: Store) -> None:
+        store.add(Document(TEXTS["leave"], source="a", metadata={"year": "1999"}))
+        retriever = self.open(store)
+        year = Where(metadata=(("year", "2000"),))
+        assert sources(retriever, where=year) == []
+        store.add(Document(TEXTS["leave"], source="a", metadata={"year": "2000"}))
+        assert sources(retriever, where=year) == ["a"]
+
+    def test_a_store_that_was_emptied_can_be_filled_again(self, store: Store) -> None:
+        fill(store, "leave", "loans")
+        retriever = self.open(store)
+        assert sources(retriever)
+        store.remove("leave", "loans")
+        assert sources(retriever) == []
+        fill(store, "leave")
+        assert sources(retriever) == ["leave"]
+
+    def test_many_commits_between_two_searches_are_one_step(self, store: Store) -> None:
+        fill(store)
+        retriever = self.open(store)
+        sources(retriever)
+        for number in range(12):
+            store.add(Document(f"{TEXTS['leave']} Version {number}.", source="leave"))
+        store.remove("loans")
+        hits = retriever.search(ASK, k=20)
+        assert hits[0].passage.text.endswith("Version 11.")
+        assert [hit.passage.source for hit in hits].count("leave") == 1
+        assert "loans" not in [hit.passage.source for hit in hits]
 
     def test_what_is_added_is_found_by_the_next_search(self, store: Store) -> None:
         fill(store, "loans")

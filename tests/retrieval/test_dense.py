@@ -3,9 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from consilience.errors import FingerprintError
-from consilience.retrieval import open_retriever
+from consilience.errors import BusyError, ConsilienceError, FingerprintError
+from consilience.retrieval import dense, open_retriever
 from consilience.retrieval.dense import DenseRanker
+from consilience.retrieval.derived import exclusive
+from consilience.retrieval.ranking import EVERYTHING, Scope
+from consilience.retrieval.tuning import IndexName, Tuning
 from consilience.store import Store
 from tests.retrieval.corpus import fill
 from tests.retrieval.encoders import TrigramEncoder
@@ -44,10 +47,192 @@ def test_an_empty_store_asks_no_encoder(store: Store) -> None:
     assert encoder.questions == []
 
 
-def test_nothing_is_written_beside_the_store(store: Store) -> None:
+def found(ranker: DenseRanker, depth: int = 20, scope: Scope = EVERYTHING) -> list[int]:
+    return [number for number, _ in ranker.rank(ASK, depth=depth, scope=scope)]
+
+
+def folder_of(store: Store) -> Path:
+    return store.path / "derived" / "dense"
+
+
+def file_of(store: Store, name: str) -> Path:
+    (path,) = folder_of(store).glob(f"{name}-*")
+    return path
+
+
+def test_a_ranker_opened_later_reads_no_row_of_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(store)
-    open_retriever(store, mode="dense", encoder=TrigramEncoder()).search(ASK, k=1)
-    assert list((store.path / "derived").iterdir()) == []
+    before = DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20)
+    sequence, changes = store.sequence, store.changes
+    monkeypatch.setattr(store, "changes", lambda since: changes(max(since, sequence)))
+    assert len(before) == 10
+    assert DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20) == before
+
+
+def test_only_what_is_new_is_written(store: Store) -> None:
+    fill(store, "visits", "loans")
+    ranker = DenseRanker(store, TrigramEncoder())
+    assert found(ranker) == [1, 2]
+    vectors = file_of(store, "vectors")
+    fill(store, "leave")
+    store.remove("loans")
+    assert found(ranker) == [1, 3]
+    assert file_of(store, "vectors") == vectors
+    assert vectors.stat().st_size == 3 * 64 * 2
+    assert found(DenseRanker(store, TrigramEncoder())) == [1, 3]
+
+
+@pytest.mark.parametrize("name", ["vectors", "records", "removed", "manifest.json", "everything"])
+@pytest.mark.parametrize("deed", ["delete", "cut off", "damage"])
+def test_files_that_were_tampered_with_are_made_anew(store: Store, name: str, deed: str) -> None:
+    fill(store)
+    store.remove("loans")
+    expected = DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20)
+    fill(store, "loans")
+    store.remove("loans")
+    assert DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20) == expected
+    tamper(store, name, deed)
+    assert DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20) == expected
+    assert DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20) == expected
+
+
+def tamper(store: Store, name: str, deed: str) -> None:
+    folder = folder_of(store)
+    paths = [p for p in folder.iterdir() if p.name.startswith(name) or name == "everything"]
+    for path in paths:
+        content = path.read_bytes()
+        if deed == "delete":
+            path.unlink()
+        elif deed == "cut off":
+            path.write_bytes(content[: len(content) // 2])
+        else:
+            path.write_bytes(bytes(byte ^ 0x55 for byte in content))
+    assert paths
+
+
+def test_vectors_that_are_damaged_under_a_ranker_are_made_anew(store: Store) -> None:
+    fill(store)
+    ranker = DenseRanker(store, TrigramEncoder())
+    expected = DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20)
+    ranker._vectors.table()
+    tamper(store, "vectors", "cut off")
+    assert ranker.rank(ASK, depth=20) == expected
+
+
+def test_a_folder_of_another_store_is_not_answered_from(store: Store, tmp_path: Path) -> None:
+    fill(store, "visits")
+    with Store.open(tmp_path / "other", encoder=TrigramEncoder()) as other:
+        fill(other, "loans", "library")
+        assert len(found(DenseRanker(other, TrigramEncoder()))) == 2
+        shutil.copytree(folder_of(other), folder_of(store))
+    assert found(DenseRanker(store, TrigramEncoder())) == [1]
+
+
+def test_while_another_process_changes_the_files_the_last_state_answers(store: Store) -> None:
+    fill(store, "visits")
+    ranker = DenseRanker(store, TrigramEncoder(), patience=0)
+    assert found(ranker) == [1]
+    fill(store, "loans")
+    with exclusive(folder_of(store) / "lock", patience=0):
+        assert found(ranker) == [1]
+        assert found(DenseRanker(store, TrigramEncoder(), patience=0)) == [1]
+    assert sorted(found(ranker)) == [1, 2]
+
+
+def test_while_another_process_makes_the_files_one_is_asked_to_wait(store: Store) -> None:
+    fill(store, "visits")
+    folder_of(store).mkdir()
+    with exclusive(folder_of(store) / "lock", patience=0), pytest.raises(BusyError) as error:
+        DenseRanker(store, TrigramEncoder(), patience=0).rank(ASK, depth=1)
+    message = f"another process is building the index in {folder_of(store)}"
+    assert (error.value.message, error.value.hint) == (message, "Ask again in a moment.")
+
+
+def test_a_folder_that_cannot_be_written_is_told(store: Store) -> None:
+    fill(store, "visits")
+    folder_of(store).write_text("a file")
+    with pytest.raises(ConsilienceError) as error:
+        DenseRanker(store, TrigramEncoder()).rank(ASK, depth=1)
+    assert error.value.message.startswith(f"the index in {folder_of(store)} cannot be written: ")
+    assert error.value.hint.startswith("Free some space, or delete ")
+
+
+def test_a_full_disk_is_told_and_changes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, "visits")
+    ranker = DenseRanker(store, TrigramEncoder())
+    assert found(ranker) == [1]
+    fill(store, "loans")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("consilience.retrieval.vector_files.os.fsync", full)
+        with pytest.raises(ConsilienceError, match="No space left on device"):
+            ranker.rank(ASK, depth=5)
+    assert sorted(found(ranker)) == [1, 2]
+
+
+def test_where_many_rows_are_dead_the_living_are_copied_together(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consilience.retrieval.vector_index._DEAD_ROWS", 1)
+    fill(store)
+    ranker, other = DenseRanker(store, TrigramEncoder()), DenseRanker(store, TrigramEncoder())
+    assert len(found(ranker)) == len(found(other)) == 10
+    before = file_of(store, "vectors")
+    store.remove("loans")
+    store.remove("leave")
+    remaining = found(ranker)
+    compacting = ranker._vectors._compacting
+    assert compacting is not None
+    compacting.join()
+    after = file_of(store, "vectors")
+    assert after != before
+    assert after.stat().st_size == 8 * 64 * 2
+    fill(store, "loans")
+    for one in (ranker, other, DenseRanker(store, TrigramEncoder())):
+        assert sorted(found(one)) == [*sorted(remaining), 11]
+
+
+def test_masks_are_kept_until_the_next_commit(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Scope] = []
+    make = dense._mask
+    monkeypatch.setattr(dense, "_mask", lambda f, w: (made.append(w.scope), make(f, w))[1])
+    fill(store, "visits", access=("staff",))
+    fill(store, "loans")
+    ranker = DenseRanker(store, TrigramEncoder())
+    guests, staff = Scope(frozenset()), Scope(frozenset({"staff"}))
+    for _ in range(2):
+        assert found(ranker, scope=guests) == [2]
+        assert sorted(found(ranker, scope=staff)) == [1, 2]
+    assert made == [guests, staff]
+    fill(store, "loans", access=("staff",))
+    assert found(ranker, scope=guests) == []
+    assert made == [guests, staff, guests]
+
+
+def test_a_question_that_is_asked_again_is_not_encoded_again(store: Store) -> None:
+    fill(store)
+    encoder = TrigramEncoder()
+    ranker = DenseRanker(store, encoder)
+    assert ranker.rank(ASK, depth=2) == ranker.rank(ASK, depth=8)[:2]
+    ranker.rank("another", depth=1)
+    assert encoder.questions == [ASK, "another"]
+
+
+@pytest.mark.parametrize("index", ["auto", "exact", "codes", "ivf", "hnsw"])
+def test_every_index_of_a_tuning_answers(store: Store, index: IndexName) -> None:
+    ranker = DenseRanker(store, TrigramEncoder(), tuning=Tuning(index=index))
+    assert found(ranker) == []
+    fill(store)
+    assert store.passages(found(ranker)[:1]).popitem()[1].source == "visits"
 
 
 def test_a_store_that_was_put_back_is_followed_back(store: Store, tmp_path: Path) -> None:
@@ -57,5 +242,5 @@ def test_a_store_that_was_put_back_is_followed_back(store: Store, tmp_path: Path
     ranker = DenseRanker(store, TrigramEncoder())
     assert len(ranker.rank(ASK, depth=5)) == 2
     with Store.open(tmp_path / "backup") as backup:
-        ranker._store = backup
+        ranker._store = ranker._vectors._store = backup
         assert [number for number, _ in ranker.rank(ASK, depth=5)] == [1]

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consilience.retrieval import derived
 from consilience.retrieval.derived import (
     Manifest,
     digests,
@@ -22,6 +23,7 @@ manifests = st.builds(
 
 
 @given(manifests)
+@settings(deadline=None)
 def test_a_manifest_is_read_as_written(
     tmp_path_factory: pytest.TempPathFactory, manifest: Manifest
 ) -> None:
@@ -60,6 +62,58 @@ def test_digests_see_every_byte_and_no_hidden_file(tmp_path: Path) -> None:
     assert list(before) == ["a"]
     (tmp_path / "a").write_bytes(b"abd")
     assert digests(tmp_path) != before
+
+
+def test_noted_digests_are_used_for_files_that_are_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, noted = tmp_path / "files", tmp_path / "noted"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"abc")
+    (folder / "b").write_bytes(b"xyz")
+    monkeypatch.setattr(derived, "_COARSE", 0)
+    first = digests(folder, noted=noted)
+    read: list[str] = []
+    monkeypatch.setattr(derived, "digest", lambda path: read.append(path.name) or "new")
+    assert digests(folder, noted=noted) == first
+    assert read == []
+    (folder / "b").write_bytes(b"xyZ")
+    assert digests(folder, noted=noted) == first | {"b": "new"}
+    assert read == ["b"]
+
+
+def test_after_a_start_of_the_machine_everything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, noted = tmp_path / "files", tmp_path / "noted"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"abc")
+    monkeypatch.setattr(derived, "_COARSE", 0)
+    digests(folder, noted=noted)
+    monkeypatch.setattr(derived, "_started", lambda: "another time")
+    monkeypatch.setattr(derived, "digest", lambda path: "read")
+    assert digests(folder, noted=noted) == {"a": "read"}
+
+
+def test_a_file_that_was_just_written_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, noted = tmp_path / "files", tmp_path / "noted"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"abc")
+    monkeypatch.setattr(derived, "_COARSE", 10**18)
+    digests(folder, noted=noted)
+    monkeypatch.setattr(derived, "digest", lambda path: "read")
+    assert digests(folder, noted=noted) == {"a": "read"}
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"a": 1}', b'{"a": ["x"]}', b"\xff"])
+def test_notes_that_cannot_be_read_are_none(tmp_path: Path, content: bytes) -> None:
+    folder, noted = tmp_path / "files", tmp_path / "noted"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"abc")
+    noted.write_bytes(content)
+    assert digests(folder, noted=noted) == digests(folder)
 
 
 def test_only_one_holds_the_lock(tmp_path: Path) -> None:

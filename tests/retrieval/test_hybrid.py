@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from consilience.errors import UsageError
 from consilience.retrieval import HybridWeights
-from consilience.retrieval.hybrid import HybridRanker, fuse
+from consilience.retrieval.hybrid import SCALES, HybridRanker, Scale, by_ranks, fuse
 from consilience.retrieval.ranking import EVERYTHING, Ranking, Scope
 
 rankings = st.dictionaries(
@@ -90,3 +90,28 @@ def test_a_half_without_weight_is_not_asked() -> None:
 def test_weights_outside_0_and_1_are_refused(share: float) -> None:
     with pytest.raises(UsageError, match=r"^hybrid weights must lie between 0 and 1, received Hyb"):
         HybridWeights(en=share)
+
+
+NAN = float("nan")
+
+
+def test_rankings_without_scores_are_fused_by_their_ranks() -> None:
+    lexical, dense = [(1, NAN), (2, NAN), (3, NAN)], [(3, 0.9), (4, 0.8)]
+    fused = dict(fuse(lexical, dense, share=0.5))
+    assert fused[1] == pytest.approx(0.5)
+    assert fused[3] == pytest.approx(0.5 * (11 / 13) + 0.5)
+    assert fuse(lexical, dense, share=0.5)[0][0] == 3
+    assert fused == dict(fuse([(1, 9.0), (2, 5.0), (3, 1.0)], dense, share=0.5, scale="ranks"))
+
+
+def test_reciprocal_ranks_begin_at_one_with_the_constant_that_measured_best() -> None:
+    assert by_ranks([(7, 5.0), (8, 4.0), (9, 4.0)]) == {7: 1.0, 8: 11 / 12, 9: 11 / 13}
+    assert by_ranks([]) == {}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@given(rankings)
+def test_every_scale_keeps_the_order_between_0_and_1(scale: Scale, ranking: Ranking) -> None:
+    scaled = list(SCALES[scale](ranking).values())
+    assert all(0 <= one <= 1 for one in scaled)
+    assert scaled == sorted(scaled, reverse=True)

@@ -9,7 +9,7 @@ import pytest
 from consilience.documents import Document, Failure, Page, Passage
 from consilience.encoding import Vectors
 from consilience.errors import FingerprintError, UsageError
-from consilience.store import AddInterruptedError, AddOptions, Progress, Store
+from consilience.store import AddInterruptedError, AddOptions, NamedFile, Progress, Store
 from consilience.store import drafts as drafts_module
 from consilience.store.ingest import is_below
 from tests.store.doubles import HashingEncoder
@@ -185,7 +185,7 @@ def test_a_file_that_becomes_bad_leaves_what_the_store_has(store: Store, handboo
 def test_a_file_that_changes_while_it_is_read_fails(
     store: Store, handbook: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_and_write(path: Path, *, source: str) -> list[Document]:
+    def read_and_write(path: Path, *, source: str, name: str) -> list[Document]:
         path.write_text("something else", "utf-8")
         return [Document(text="what was there", source=source)]
 
@@ -396,12 +396,12 @@ def test_a_callback_cancels_between_documents(store: Store) -> None:
 
     def cancelled() -> bool:
         asked.append(None)
-        return len(asked) > 4
+        return len(asked) > 6
 
     documents = [Document(text=f"fact {n}", source=str(n)) for n in range(6)]
     report = store.add(documents, options=AddOptions(batch=1, cancelled=cancelled))
     assert report.cancelled
-    assert report.added == ["0", "1"], "asked before each document and before each batch"
+    assert report.added == ["0", "1"], "asked before each document, each batch and each commit"
 
 
 def test_progress_is_told_and_ends_with_done_once(store: Store, handbook: Path) -> None:
@@ -443,3 +443,45 @@ def test_vectors_of_an_encoder_that_is_replaced_meanwhile_are_not_committed(
             store.add(Document(text="second", source="second"))
         assert set(texts(store)) == {"first"}
         assert store.check() == []
+
+
+def test_a_file_is_kept_under_the_name_that_it_is_given(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "0123abcd"
+    path.write_bytes("# 休假\n\n年假五天。".encode())
+    named = NamedFile(path, "handbook.md")
+    report = store.add(named, options=AddOptions(access=("staff",)))
+    assert report.added == ["handbook.md"]
+    (info,) = store.sources()
+    assert (info.source, info.origin, info.title) == ("handbook.md", "handbook.md", "休假")
+    assert store.add(named, options=AddOptions(access=("staff",))).unchanged == ["handbook.md"]
+    path.unlink()
+    report = store.add(named)
+    assert report.failed[0].path == "handbook.md"
+    assert report.failed[0].reason == "it cannot be read: No such file or directory"
+    assert len(store.sources()) == 1
+    other = NamedFile(path, "handbook.exe")
+    path.write_text("x")
+    (failure,) = store.add(other).failed
+    assert failure.reason == "unknown format: no reader for .exe"
+    assert failure.hint.startswith("readable: .pdf")
+
+
+def test_a_stamp_tells_what_an_origin_was_made_from(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("first")
+    store.add(NamedFile(path, "a.txt"))
+    first = store.stamp("a.txt")
+    assert (len(first), store.stamp("b.txt")) == (64, "")
+    path.write_text("second")
+    store.add(NamedFile(path, "a.txt"))
+    assert store.stamp("a.txt") not in ("", first)
+    store.remove("a.txt")
+    assert store.stamp("a.txt") == ""
+
+
+def test_a_cancel_during_the_last_batch_commits_nothing(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    document = Document(text="only fact", source="a")
+    report = store.add(document, options=AddOptions(cancelled=lambda: bool(encoder.seen)))
+    assert (report.cancelled, report.added, len(store)) == (True, [], 0)

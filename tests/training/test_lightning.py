@@ -9,10 +9,11 @@ from consilience.store import Store
 from consilience.training.batches import LengthBuckets
 from consilience.training.config import TrainConfig
 from consilience.training.examples import Example
-from consilience.training.learner import Learner, LearnerOptions
+from consilience.training.learner import Learner
 from consilience.training.lightning import RagLightningModule
 from consilience.training.preparing import prepare
 from consilience.training.proposals import PassageIndex
+from consilience.training.work import LearnerOptions
 from tests.training.small import THINGS, config_of, number_of, write_world
 
 

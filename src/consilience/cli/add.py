@@ -1,18 +1,22 @@
 """`consilience add`: take documents in, show how far it is, and say what could not be read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from consilience.cli.flags import DEFAULT_STORE, ModelFlag, Output, StoreFlag
+from consilience.cli.flags import DEFAULT_STORE, BackendName, ModelFlag, Output, StoreFlag
 from consilience.cli.opening import again, load_named_encoder
 from consilience.cli.progress import shown
 from consilience.cli.screen import Screen, safe
 from consilience.errors import DocumentError, UsageError
 
 if TYPE_CHECKING:
+    from consilience.encoding import Encoder
     from consilience.store import AddReport, Store
 
 EXAMPLES = (
@@ -46,6 +50,13 @@ class Intake:
     re_embed: Annotated[
         bool, Option("--re-embed", help="First make all vectors anew with the model.")
     ] = False
+    workers: Annotated[
+        int, Option(min=1, metavar="N", help="Embed in so many processes at once.")
+    ] = 1
+    encoder_backend: Annotated[
+        BackendName,
+        Option(help="What computes vectors; openvino needs the extra of that name."),
+    ] = "torch"
     quiet: Annotated[bool, Option("--quiet", "-q", help="Show failures only.")] = False
 
 
@@ -71,8 +82,8 @@ def add(
             "no file or folder was named", hint="name at least one: consilience add PATH"
         )
     screen = Screen(output)
-    with _opened(store, model, intake) as opened:
-        renewed = _re_embed(opened, model, intake, screen) if intake.re_embed else 0
+    with _encoder(model, intake, screen) as encoder, _opened(store, encoder, intake) as opened:
+        renewed = _re_embed(opened, encoder, intake, screen) if intake.re_embed else 0
         report = _take_in(opened, paths or [], intake, screen)
     whole = replace(report, embedded=report.embedded + renewed)
     _tell(whole, intake, screen)
@@ -81,25 +92,59 @@ def add(
     return exit_code(whole)
 
 
-def _opened(path: Path, model: str | None, intake: Intake) -> "Store":
+@contextmanager
+def _encoder(model: str | None, intake: Intake, screen: Screen) -> Iterator["Encoder | None"]:
+    """The encoder that was asked for; None for the store's own, loaded only if it is needed."""
+    if intake.workers > 1:
+        from consilience.encoding.workers import WorkerEncoder
+
+        with WorkerEncoder(
+            partial(loaded, model, intake.encoder_backend), workers=intake.workers
+        ) as encoder:
+            yield encoder
+        if encoder.lost:
+            screen.note(screen.words.workers_lost.format(count=encoder.lost))
+    elif model is None and not intake.re_embed and intake.encoder_backend == "torch":
+        yield None
+    else:
+        with screen.working(screen.words.loading):
+            one = loaded(model, intake.encoder_backend)
+        yield one
+
+
+def loaded(model: str | None, backend: BackendName) -> "Encoder":
+    """The encoder of a model, run by a backend; a process of `--workers` finds it by this name."""
+    encoder = load_named_encoder(model)
+    if backend == "torch":
+        return encoder
+    from consilience.encoding.backends import on_backend
+
+    return on_backend(encoder, backend)
+
+
+def _opened(path: Path, encoder: "Encoder | None", intake: Intake) -> "Store":
     """The store, made if need be; its vectors are left unchecked where they are to be replaced."""
     from consilience.store import Store
 
     if intake.re_embed:
         return Store.open(path, create=False)
-    return Store.open(path, encoder=None if model is None else load_named_encoder(model))
+    return Store.open(path, encoder=encoder)
 
 
-def _re_embed(store: "Store", model: str | None, intake: Intake, screen: Screen) -> int:
+def _re_embed(store: "Store", encoder: "Encoder | None", intake: Intake, screen: Screen) -> int:
     """Make all vectors anew; how many texts were embedded."""
-    with screen.working(screen.words.loading):
-        encoder = load_named_encoder(model)
+    assert encoder is not None
     with shown(screen, quiet=intake.quiet) as listener:
-        report = store.re_embed(encoder, progress=listener)
+        report = store.re_embed(encoder, batch=_batch(intake), progress=listener)
     if not (screen.json or intake.quiet):
         counts = {"embedded": report.embedded, "passages": report.passages}
         screen.line(screen.words.re_embedded.format(**counts))
     return report.embedded
+
+
+def _batch(intake: Intake) -> int:
+    """How many passages are embedded at a time: enough that no process waits for another."""
+    return 64 if intake.workers == 1 else 128 * intake.workers
 
 
 def _take_in(store: "Store", paths: list[Path], intake: Intake, screen: Screen) -> "AddReport":
@@ -107,7 +152,9 @@ def _take_in(store: "Store", paths: list[Path], intake: Intake, screen: Screen) 
     from consilience.store import AddInterruptedError, AddOptions
 
     access = tuple(intake.access or ())
-    options = AddOptions(contributor=intake.contributor, access=access, prune=intake.prune)
+    options = AddOptions(
+        contributor=intake.contributor, access=access, prune=intake.prune, batch=_batch(intake)
+    )
     with shown(screen, quiet=intake.quiet or not paths) as listener:
         try:
             return store.add(*paths, options=options, progress=listener)

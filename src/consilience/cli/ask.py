@@ -16,19 +16,31 @@ from consilience.cli.evidence import draw, passages_of
 from consilience.cli.flags import (
     DEFAULT_STORE,
     AccessFlag,
+    DiversityFlag,
+    EngineFlag,
     FusionName,
     ModelFlag,
     ModeName,
     Output,
+    PerContributorFlag,
+    RerankFlag,
     StoreFlag,
+    WhereFlag,
 )
 from consilience.cli.history import Line, append_turn, read_history
-from consilience.cli.opening import again, checked_question, load_rag, open_store
+from consilience.cli.opening import (
+    again,
+    checked_filter,
+    checked_question,
+    load_rag,
+    open_searched,
+)
 from consilience.cli.screen import Screen, one_line
 from consilience.errors import UsageError
 
 if TYPE_CHECKING:
     from consilience.model import Answer, AskOptions, Rag
+    from consilience.retrieval.engines import Copy
     from consilience.store import Store
 
 EXAMPLES = (
@@ -48,7 +60,15 @@ class Manner:
         FusionName,
         Option(help="Where the sum over passages stands: whole answers, tokens, attention, …"),
     ] = "sequence"
-    k: Annotated[int, Option("--k", min=1, help="How many passages are summed over.")] = 5
+    k: Annotated[
+        int | None,
+        Option(
+            "--k",
+            min=1,
+            help="How many passages are summed over.",
+            show_default="what was tuned, or 5",
+        ),
+    ] = None
     beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 3
     max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
     answers: Annotated[int, Option(min=1, help="How many answers.")] = 1
@@ -66,6 +86,10 @@ class Manner:
         Option(metavar="FILE", help="Keep the conversation in this file.", show_default=False),
     ] = None
     access: AccessFlag = None
+    where: WhereFlag = None
+    rerank: RerankFlag = None
+    per_contributor: PerContributorFlag = None
+    diversity: DiversityFlag = None
 
     def __post_init__(self) -> None:
         drawn = {"--temperature": self.temperature, "--top-p": self.top_p, "--seed": self.seed}
@@ -87,7 +111,7 @@ class Conversation:
     """
 
     rag: "Rag"
-    store: "Store"
+    store: "Store | Copy"
     manner: Manner
     turns: list[Line] = field(default_factory=list)
 
@@ -102,11 +126,13 @@ class Conversation:
 
     def _options(self) -> "AskOptions":
         from consilience.model import AskOptions, Turn
+        from consilience.retrieval import Refinement
 
         manner = self.manner
         return AskOptions(
             k=manner.k,
             mode=manner.mode,
+            refinement=Refinement(manner.rerank, manner.per_contributor, manner.diversity),
             fusion=manner.fusion,
             beams=manner.beams,
             max_new_tokens=manner.max_new_tokens,
@@ -117,6 +143,7 @@ class Conversation:
             seed=manner.seed,
             history=tuple(Turn(turn.question, turn.answer) for turn in self.turns),
             access=manner.access,
+            where=checked_filter(manner.where),
         )
 
 
@@ -130,6 +157,7 @@ def ask(
     output: Output,
     store: StoreFlag = DEFAULT_STORE,
     model: ModelFlag = None,
+    engine: EngineFlag = None,
 ) -> int:
     """Answer a question, with the passages that the answer rests on.
 
@@ -139,8 +167,9 @@ def ask(
     _require_someone(question, screen)
     if question is not None:
         checked_question(question)
+    checked_filter(manner.where)
     turns = [] if manner.history is None else read_history(manner.history)
-    with open_store(store) as opened:
+    with open_searched(store, engine) as opened:
         with screen.working(screen.words.loading):
             rag = load_rag(model)
         conversation = Conversation(rag, opened, manner, turns)
@@ -148,7 +177,7 @@ def ask(
             return _converse(conversation, screen)
         answer = conversation.ask(question)
         show(answer, conversation, screen)
-    if not screen.json:
+    if not screen.json and engine is None:
         _suggest(question, answer, screen, again(store))
     return 0
 

@@ -13,6 +13,7 @@ from consilience.cli.screen import Part, Screen, assembled, one_line, safe
 if TYPE_CHECKING:
     from consilience.documents import Passage
     from consilience.model import Answer, Citation
+    from consilience.retrieval.engines import Copy
     from consilience.store import Store
     from consilience.text import Span
 
@@ -29,7 +30,7 @@ QUOTED = "bold underline"
 _INDENT = 5
 
 
-def passages_of(answer: "Answer", store: "Store") -> dict[str, "Passage"]:
+def passages_of(answer: "Answer", store: "Store | Copy") -> dict[str, "Passage"]:
     """The passages that were summed over, by id, as they were ranked.
 
     One that has been removed from the store in the meantime is left out.

@@ -19,17 +19,23 @@ from consilience.cli import (
     ask,
     compare,
     demo,
+    distil,
     doctor,
     evaluate,
+    keys,
+    publish,
     remove,
     search,
+    serve,
     show,
     train,
 )
-from consilience.cli.flags import Output, flattened
+from consilience.cli.flags import Output, flattened, with_settings
 from consilience.cli.messages import Language
 from consilience.cli.screen import Screen, accept_any_text, one_line
 from consilience.errors import ConsilienceError, UsageError
+from consilience.serving.config import ServeConfig
+from consilience.training.config import TrainConfig
 from consilience.version import __version__
 
 NAME = "consilience"
@@ -40,9 +46,13 @@ VERBS = (
     (search.search, search.EXAMPLES),
     (show.show, show.EXAMPLES),
     (remove.remove, remove.EXAMPLES),
-    (train.with_settings(train.train), train.EXAMPLES),
+    (publish.publish, publish.EXAMPLES),
+    (with_settings(train.train, TrainConfig), train.EXAMPLES),
+    (with_settings(distil.distil, TrainConfig), distil.EXAMPLES),
     (evaluate.evaluate, evaluate.EXAMPLES),
     (compare.compare, compare.EXAMPLES),
+    (with_settings(serve.serve, ServeConfig), serve.EXAMPLES),
+    (keys.keys, keys.EXAMPLES),
     (doctor.doctor, doctor.EXAMPLES),
     (demo.demo, demo.EXAMPLES),
 )

@@ -39,8 +39,10 @@ class Words:
     seconds_left: str
     re_embedded: str
     interrupted: str
+    workers_lost: str
     go_on: str
     removed: str
+    published: str
     no_hits: str
     store: str
     contents: str
@@ -77,6 +79,23 @@ class Words:
     changed: str
     no_change: str
     right_answer: str
+    tuning: str
+    tuned_on: str
+    half_fit: str
+    half_check: str
+    before: str
+    after: str
+    curve: str
+    numbers: str
+    not_held: str
+    tuning_kept: str
+    tuning_not_kept: str
+    serving: str
+    how_to_stop: str
+    key_made: str
+    key_revoked: str
+    no_keys: str
+    until: str
 
 
 ENGLISH = Words(
@@ -105,8 +124,13 @@ ENGLISH = Words(
     seconds_left="{time} left",
     re_embedded="re-embedded {embedded} of {passages} passages",
     interrupted="Interrupted. Done so far:",
+    workers_lost="processes that embedded died {count} times; their work was done again",
     go_on="The same command goes on from here.",
     removed="removed {sources} · passages {passages}",
+    published=(
+        "{engine} is at generation {generation}: passages {passages} · added {added} · "
+        "removed {removed}"
+    ),
     no_hits="No passage has anything of this question.",
     store="Knowledge base {path}",
     contents=(
@@ -145,6 +169,23 @@ ENGLISH = Words(
     changed="Changed questions: {count} ({better} better, {worse} worse)",
     no_change="No answer got better or worse.",
     right_answer="right: {answers}",
+    tuning="measuring…",
+    tuned_on="{fit} questions chose, {check} others check, {left_out} say nothing of a passage.",
+    half_fit="chose",
+    half_check="check",
+    before="before",
+    after="after",
+    curve="Recall and latency on the questions that check",
+    numbers="Numbers of the search",
+    not_held="On the questions that check, nothing else ranks better: the ranking stays as it was.",
+    tuning_kept="Kept with the knowledge base {path}; searches opened from now on use them.",
+    tuning_not_kept="Nothing was written.",
+    serving="Open {address}",
+    how_to_stop="Ctrl-C lets answers finish and stops; a second one stops at once.",
+    key_made="The key of {name} ({id}). It is shown this once; keep it in a safe place.",
+    key_revoked="The key of {name} ({id}) is revoked.",
+    no_keys="There is no key.",
+    until="until {time}",
     trained="{steps} steps; the model is in {path}",
 )
 
@@ -174,8 +215,10 @@ CHINESE = Words(
     seconds_left="还需 {time}",
     re_embedded="已重新编码 {embedded} 段，共 {passages} 段",
     interrupted="已中断。目前完成：",
+    workers_lost="计算向量的进程中断了 {count} 次，其工作已重做",
     go_on="再次运行同一条命令即可从这里继续。",
     removed="移除 {sources} · 段落 {passages}",
+    published="{engine} 已到版次 {generation}：段落 {passages} · 新增 {added} · 移除 {removed}",
     no_hits="没有与这个问题相关的段落。",
     store="知识库 {path}",
     contents=(
@@ -214,6 +257,23 @@ CHINESE = Words(
     changed="有变化的题：{count} 题，其中变好 {better} 题，变差 {worse} 题",
     no_change="没有哪个回答变好或变差。",
     right_answer="正确答案：{answers}",
+    tuning="正在测量……",
+    tuned_on="用 {fit} 题选参数，另用 {check} 题检验，{left_out} 题没有段落信息。",
+    half_fit="选择",
+    half_check="检验",
+    before="之前",
+    after="之后",
+    curve="检验题上的召回率与耗时",
+    numbers="检索参数",
+    not_held="在检验题上没有更好的排序，排序参数保持不变。",
+    tuning_kept="已写入知识库 {path}，此后打开的检索都会使用。",
+    tuning_not_kept="未写入任何内容。",
+    serving="请打开 {address}",
+    how_to_stop="按 Ctrl-C 会等回答写完再停止；再按一次立即停止。",
+    key_made="{name} 的密钥（{id}）。只显示这一次，请妥善保存。",
+    key_revoked="{name} 的密钥（{id}）已作废。",
+    no_keys="还没有密钥。",
+    until="{time} 止",
     trained="已训练 {steps} 步；模型在 {path}",
 )
 

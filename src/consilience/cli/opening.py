@@ -12,7 +12,8 @@ from consilience.errors import UsageError
 if TYPE_CHECKING:
     from consilience.encoding import Encoder
     from consilience.model import Rag
-    from consilience.store import Store
+    from consilience.retrieval.engines import Copy
+    from consilience.store import Store, Where
 
 
 def checked_question(question: str) -> str:
@@ -31,11 +32,35 @@ def checked_question(question: str) -> str:
     return question
 
 
+def checked_filter(conditions: list[str] | None) -> "Where | None":
+    """What `--where` asks for; None for all documents. Raises as `Where.parse`."""
+    if not conditions:
+        return None
+    from consilience.store import Where
+
+    return Where.parse(conditions)
+
+
 def open_store(path: Path) -> "Store":
     """An existing store, for reading and for removing. Raises as `Store.open`."""
     from consilience.store import Store
 
     return Store.open(path, create=False)
+
+
+def open_searched(path: Path, engine: str | None) -> "Store | Copy":
+    """What is searched: an existing store, or the copy at a URL.
+
+    Raises:
+        UsageError: Both are given, or the URL is none. Else as `Store.open` and `Copy.open`.
+    """
+    if engine is None:
+        return open_store(path)
+    if path != DEFAULT_STORE:
+        raise UsageError("--engine and --store were both given", hint="search the one or the other")
+    from consilience.retrieval.engines import Copy
+
+    return Copy.open(engine)
 
 
 def load_rag(model: str | None) -> "Rag":
@@ -56,3 +81,9 @@ def again(store: Path, model: str | None = None) -> list[str]:
     """The flags that make a further command go to the same store and model."""
     flags = [] if store == DEFAULT_STORE else ["--store", str(store)]
     return flags if model is None else [*flags, "--model", model]
+
+
+def key_flags(store: Path, keys: Path | None) -> list[str]:
+    """The flags that make `consilience keys` go to the file of keys that a server reads."""
+    named = [] if keys is None else ["--keys", str(keys)]
+    return [*again(store), *named]

@@ -88,6 +88,10 @@ class Screen:
         """Print one line, however long, on standard error."""
         self.err.print(assembled(*parts), soft_wrap=True)
 
+    def flush(self) -> None:
+        """Hand on what was printed now, to whoever waits for it on the other end of a pipe."""
+        sys.stdout.flush()
+
     def heading(self, text: str) -> None:
         """Print a blank line and a heading."""
         self.line()

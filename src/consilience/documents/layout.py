@@ -69,6 +69,21 @@ class Line:
         return self.cells[0].bottom
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Lines that belong together.
+
+    Attributes:
+        lines: As they stand on the page.
+        rows: Their text: the rows of a table, or a single paragraph.
+        table: Which of the two it is.
+    """
+
+    lines: tuple[Line, ...]
+    rows: tuple[str, ...]
+    table: bool
+
+
 def lines_of(spans: Iterable[Span]) -> list[Line]:
     """Spans in reading order as lines with cells."""
     rows: list[list[Span]] = []
@@ -80,8 +95,8 @@ def lines_of(spans: Iterable[Span]) -> list[Line]:
     return [Line(tuple(_cells(row))) for row in rows]
 
 
-def blocks_of(lines: Sequence[Line]) -> Iterator[list[str]]:
-    """Lines as blocks: each is the rows of one table, or a single paragraph.
+def blocks_of(lines: Sequence[Line]) -> Iterator[Block]:
+    """Lines as blocks, in their order and without a rest.
 
     Args:
         lines: The lines of one page, in reading order.
@@ -91,10 +106,11 @@ def blocks_of(lines: Sequence[Line]) -> Iterator[list[str]]:
     while rest:
         count = _table_length(rest)
         if count:
-            yield render_table([[cell.text for cell in line.cells] for line in rest[:count]])
+            rows = render_table([[cell.text for cell in line.cells] for line in rest[:count]])
+            yield Block(tuple(rest[:count]), tuple(rows), table=True)
         else:
             count = _paragraph_length(rest)
-            yield [_joined(rest[:count], around)]
+            yield Block(tuple(rest[:count]), (_joined(rest[:count], around),), table=False)
         del rest[:count]
 
 

@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from consilience.documents.document import Document
@@ -23,7 +23,7 @@ _KINDS = (
 
 
 def read_document(
-    path: Path, *, source: str, limits: ReadLimits = DEFAULT_LIMITS
+    path: Path, *, source: str, name: str = "", limits: ReadLimits = DEFAULT_LIMITS
 ) -> list[Document]:
     """The documents that one file holds, read in a confined child process.
 
@@ -32,6 +32,8 @@ def read_document(
     Args:
         path: The file.
         source: The name that citations will carry, usually the path as the user gave it.
+        name: The name that says the format and, at worst, the title, where the file is kept under
+            another; empty for the file's own.
         limits: How much the file may cost.
 
     Returns:
@@ -42,11 +44,12 @@ def read_document(
             note of the exception and not in its message.
     """
     try:
-        suffix = path.suffix.lower()
+        named = PurePath(name or path.name)
+        suffix = named.suffix.lower()
         format_of_name(suffix)
-        _refuse_odd_name(source + path.name)
-        with _opened(path, limits) as (file, size):
-            request = Request(file=file, size=size, source=source, stem=path.stem, suffix=suffix)
+        _refuse_odd_name(source + named.name)
+        with opened(path, limits) as (file, size):
+            request = Request(file=file, size=size, source=source, stem=named.stem, suffix=suffix)
             return SHARED.read(request, limits)
     except DocumentError as error:
         error.add_note(f"while reading {path}")
@@ -74,8 +77,12 @@ def why_not(error: OSError) -> str:
 
 
 @contextmanager
-def _opened(path: Path, limits: ReadLimits) -> Iterator[tuple[BinaryIO, int]]:
-    """The file, open for reading, and its size; opening never waits, as on a named pipe."""
+def opened(path: Path, limits: ReadLimits) -> Iterator[tuple[BinaryIO, int]]:
+    """The file, open for reading, and its size; opening never waits, as on a named pipe.
+
+    Raises:
+        DocumentError: It cannot be opened, is no regular file, empty, or larger than allowed.
+    """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)

@@ -15,21 +15,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from consilience.documents.document import Document
 from consilience.documents.limits import ReadLimits, megabytes
 from consilience.documents.wire import (
     NO_MEMORY,
     Message,
+    Seen,
     WireError,
     read_frames,
     unpack_document,
     unpack_error,
+    unpack_view,
     write_frame,
 )
 from consilience.errors import DocumentError
@@ -47,7 +49,26 @@ _GRACE = 5.0  # seconds for a child that has closed its pipe to be gone
 _SPLIT = "split the file, or raise the limit"
 _REPAIR = "open it in its program and save it again"
 
-_Outcome = list[Document] | DocumentError
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A look at one page, asked for in the place of a file's documents.
+
+    Attributes:
+        page: Its number, from 1.
+        width: How wide its picture is to be, in pixels; 0 for the boxes of characters.
+        text: All of its text.
+        start: The first character whose box is wanted, counted in that text.
+        end: One past the last.
+    """
+
+    page: int
+    width: int = 0
+    text: str = ""
+    start: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +81,7 @@ class Request:
         source: The source that its documents get.
         stem: Its name without the suffix, the title of last resort.
         suffix: What its name ends in, with the dot.
+        view: The page to look at; None to read the documents.
     """
 
     file: BinaryIO
@@ -67,6 +89,7 @@ class Request:
     source: str
     stem: str
     suffix: str
+    view: View | None = None
 
 
 class Sandbox:
@@ -85,18 +108,31 @@ class Sandbox:
         Raises:
             DocumentError: The reason why it cannot be read.
         """
+        return self._answer(request, limits, _document_in)
+
+    def look(self, request: Request, limits: ReadLimits) -> Seen:
+        """What the `view` of a request asks for.
+
+        Raises:
+            DocumentError: The reason why there is nothing to see.
+        """
+        return self._answer(request, limits, _view_in)[0]
+
+    def _answer(
+        self, request: Request, limits: ReadLimits, unpack: Callable[[Message], T]
+    ) -> list[T]:
         with self._lock:
             child = self._child_for(limits)
             try:
-                documents, last = child.read(request)
+                found, last = child.read(request, unpack)
             except BaseException:
                 self._discard()
                 raise
             if last:
                 self._discard()
-        if isinstance(documents, DocumentError):
-            raise documents
-        return documents
+        if isinstance(found, DocumentError):
+            raise found
+        return found
 
     def close(self) -> None:
         """End the child, if there is one; the next file starts another."""
@@ -137,8 +173,10 @@ class _Child:
         """Whether the process is alive and was started with these limits."""
         return limits == self._limits and not self._late and self._process.poll() is None
 
-    def read(self, request: Request) -> tuple[_Outcome, bool]:
-        """The documents of a file or the reader's reason, and whether the child is spent.
+    def read(
+        self, request: Request, unpack: Callable[[Message], T]
+    ) -> tuple[list[T] | DocumentError, bool]:
+        """What is in a file or the reader's reason, and whether the child is spent.
 
         Raises:
             DocumentError: The file changed while it was read, or the child did not survive it.
@@ -146,7 +184,7 @@ class _Child:
         with self._clock():
             try:
                 self._send(request)
-                return self._receive(request)
+                return self._receive(request, unpack)
             except (WireError, BrokenPipeError) as error:
                 raise self._verdict(error) from error
 
@@ -182,6 +220,7 @@ class _Child:
             "size": request.size,
             "text_chars": self._limits.text_chars,
             "cpu_seconds": self._limits.cpu_seconds,
+            "view": None if request.view is None else asdict(request.view),
         }
         write_frame(self._requests, header)
         self._stream(request)
@@ -196,13 +235,15 @@ class _Child:
             self._requests.write(chunk)
             left -= len(chunk)
 
-    def _receive(self, request: Request) -> tuple[_Outcome, bool]:
-        documents: list[Document] = []
+    def _receive(
+        self, request: Request, unpack: Callable[[Message], T]
+    ) -> tuple[list[T] | DocumentError, bool]:
+        found: list[T] = []
         messages = read_frames(self._replies, most=self._longest_answer(request))
         for message in messages:
-            if "document" not in message:
-                return _outcome(message, documents), message.get("last") is not False
-            documents.append(unpack_document(message["document"]))
+            if message.keys() & {"end", "error"}:
+                return _outcome(message, found), message.get("last") is not False
+            found.append(unpack(message))
         raise AssertionError("frames end with an error")
 
     def _longest_answer(self, request: Request) -> int:
@@ -236,11 +277,19 @@ def _started(limits: ReadLimits) -> subprocess.Popen[bytes]:
         raise DocumentError(f"its reader cannot be started: {error}") from error
 
 
-def _outcome(message: Message, documents: list[Document]) -> _Outcome:
-    """What the message that ends an answer makes of the documents before it."""
+def _document_in(message: Message) -> Document:
+    return unpack_document(message.get("document"))
+
+
+def _view_in(message: Message) -> Seen:
+    return unpack_view(message.get("view"))
+
+
+def _outcome(message: Message, found: list[T]) -> list[T] | DocumentError:
+    """What the message that ends an answer makes of what came before it."""
     if "error" in message:
         return unpack_error(message["error"])
-    return documents if documents else DocumentError("holds no text")
+    return found if found else DocumentError("holds no text")
 
 
 def cause_of_death(returncode: int, limits: ReadLimits) -> DocumentError:
@@ -302,6 +351,10 @@ def _environment() -> Mapping[str, str]:
 SHARED = Sandbox()
 """The sandbox of this process, with at most one child."""
 
-atexit.register(SHARED.close)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=SHARED.forget)
+VIEWS = Sandbox()
+"""Another for views of pages, so that nobody who reads one waits for a file that is read in."""
+
+for _sandbox in (SHARED, VIEWS):
+    atexit.register(_sandbox.close)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_sandbox.forget)

@@ -7,7 +7,7 @@ reported as well, so that a caller can count it and nothing disappears unseen.
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from consilience.documents.formats import SUFFIXES, known_suffixes
@@ -32,10 +32,14 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A path that was asked for, or looked like a document, and cannot be read, and why."""
+    """A path that was asked for, or looked like a document, and cannot be read, and why.
+
+    Two are the same whatever they advise.
+    """
 
     path: str
     reason: str
+    hint: str = field(default="", compare=False)
 
 
 Finding = Found | Skipped | Failure

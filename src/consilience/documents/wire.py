@@ -5,10 +5,12 @@ length, and a document is rebuilt field by field with its types and offsets chec
 whole language; no object is ever restored from bytes.
 """
 
+import base64
 import json
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from consilience.documents.document import Document, Page
@@ -21,6 +23,24 @@ NO_MEMORY = 75
 """The exit code of a child that ran out of memory; it can no longer say so in a frame."""
 
 Message = dict[str, Any]
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in fractions of a page, from its upper left corner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of a page.
+
+    Attributes:
+        picture: PNG; empty where boxes were asked for.
+        boxes: Of the characters asked for, those of one line as one.
+        complete: Whether the boxes hold all of them; nothing is known of the others.
+    """
+
+    picture: bytes = b""
+    boxes: tuple[Box, ...] = ()
+    complete: bool = False
 
 
 class WireError(Exception):
@@ -110,6 +130,22 @@ def unpack_document(packed: object) -> Document:
     )
 
 
+def unpack_view(packed: object) -> Seen:
+    """What was seen, in a JSON object that nobody vouches for.
+
+    Raises:
+        WireError: It is neither a picture in PNG nor boxes on the page.
+    """
+    if not isinstance(packed, dict):
+        raise WireError("a view that is not a JSON object")
+    if "picture" in packed:
+        return Seen(picture=_picture(packed["picture"]))
+    boxes = packed.get("boxes")
+    if not isinstance(boxes, list) or not isinstance(packed.get("complete"), bool):
+        raise WireError("a view without a picture and without boxes")
+    return Seen(boxes=tuple(_box(box) for box in boxes), complete=packed["complete"])
+
+
 def pack_error(error: DocumentError) -> Message:
     """A reason as a JSON object."""
     return {"message": error.message[:500], "hint": error.hint[:500]}
@@ -125,6 +161,25 @@ def unpack_error(packed: object) -> DocumentError:
         raise WireError("an error that is not a JSON object")
     message, hint = (" ".join(_text(packed, key)[:500].split()) for key in ("message", "hint"))
     return DocumentError(message, hint=hint)
+
+
+def _picture(value: object) -> bytes:
+    try:
+        picture = base64.b64decode(value if isinstance(value, str) else "", validate=True)
+    except ValueError as error:
+        raise WireError("a picture that is not base64") from error
+    if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise WireError("a picture that is not PNG")
+    return picture
+
+
+def _box(value: object) -> Box:
+    if not isinstance(value, list) or len(value) != 4:
+        raise WireError("a box that is not four numbers")
+    if any(type(edge) not in (int, float) or not 0 <= edge <= 1 for edge in value):
+        raise WireError("a box that does not lie on the page")
+    left, top, right, bottom = map(float, value)
+    return left, top, right, bottom
 
 
 def _text(packed: Mapping[str, object], name: str) -> str:

@@ -1,11 +1,14 @@
 """The reading child: confines itself, then reads one file after another off its standard input.
 
-It gets the bytes of a file, never a path, and answers with documents or a reason. It imports the
-parsing library of a format when the first file of that format comes, and nothing of the model.
+It gets the bytes of a file, never a path, and answers with documents, with a view of one page, or
+with a reason. It imports the parsing library of a format when the first file of that format comes,
+and nothing of the model.
 `sandbox` starts it; nothing else should.
 """
 
 import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import BinaryIO
 
 from consilience.documents.confinement import confine, grant_cpu, peak_memory
@@ -51,7 +54,8 @@ def main(memory_bytes: int) -> None:
 def _serve(requests: BinaryIO, replies: BinaryIO, memory_bytes: int) -> None:
     for count, header in enumerate(read_frames(requests, most=_LONGEST_LIFE), start=1):
         # No name keeps the file: its bytes must be gone before the next one comes.
-        outcome = _answer(replies, _received(requests, header), memory_bytes)
+        messages = partial(_messages, view=header.get("view"))
+        outcome = _answer(replies, _received(requests, header), messages, memory_bytes)
         outcome["last"] |= count == FILES_PER_CHILD or peak_memory() > _SPENT * memory_bytes
         write_frame(replies, outcome)
         if outcome["last"]:
@@ -80,14 +84,30 @@ def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, replies
 
 
-def _answer(replies: BinaryIO, file: RawFile, memory_bytes: int) -> Message:
-    """Send the documents of one file, and return the message that ends the answer.
+def _messages(file: RawFile, view: Message | None) -> Iterator[Message]:
+    """What is answered about a file: its documents, or the view of one page."""
+    if view is not None:
+        from consilience.documents.readers.page import view_page
+
+        yield {"view": view_page(file, view)}
+        return
+    for document in READERS[recognise(file.data, file.suffix)](file):
+        yield {"document": pack_document(document)}
+
+
+def _answer(
+    replies: BinaryIO,
+    file: RawFile,
+    messages: Callable[[RawFile], Iterator[Message]],
+    memory_bytes: int,
+) -> Message:
+    """Send what is answered about one file, and return the message that ends the answer.
 
     Its key `last` is set when something went wrong that may have harmed this process.
     """
     try:
-        for document in READERS[recognise(file.data, file.suffix)](file):
-            write_frame(replies, {"document": pack_document(document)})
+        for message in messages(file):
+            write_frame(replies, message)
     except DocumentError as error:
         return {"error": pack_error(error), "last": False}
     except MemoryError:

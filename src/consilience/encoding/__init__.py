@@ -6,12 +6,20 @@ Names that need torch are handed on lazily.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from consilience.encoding.base import Encoder, Vectors
+from consilience.encoding.base import Encoder, Side, TokenEncoder, TokenVectors, Vectors
 
 if TYPE_CHECKING:
     from consilience.encoding.compact import CompactEncoder, load_encoder
 
-__all__ = ["CompactEncoder", "Encoder", "Vectors", "load_encoder"]
+__all__ = [
+    "CompactEncoder",
+    "Encoder",
+    "Side",
+    "TokenEncoder",
+    "TokenVectors",
+    "Vectors",
+    "load_encoder",
+]
 
 
 def __getattr__(name: str) -> Any:

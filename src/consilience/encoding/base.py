@@ -4,7 +4,8 @@ Stores keep the fingerprint beside the vectors, so vectors of two encoders never
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,4 +33,30 @@ class Encoder(Protocol):
 
     def encode_questions(self, questions: Sequence[str]) -> Vectors:
         """Vectors of questions, `[len(questions), dimension]`, each of length one."""
+        ...
+
+
+Side = Literal["questions", "passages"]
+"""What a text is to the encoder; the two may have layers of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """One text, token by token.
+
+    Attributes:
+        words: Of each token, as the vocabulary has it; empty for tokens that stand for no text.
+        vectors: States of the last layer, float32, `[tokens, dimension]`, of any length.
+    """
+
+    words: list[str]
+    vectors: NDArray[np.float32]
+
+
+@runtime_checkable
+class TokenEncoder(Protocol):
+    """An encoder that also tells what it makes of each token."""
+
+    def token_vectors(self, texts: Sequence[str], *, side: Side) -> list[TokenVectors]:
+        """The tokens of each text; text past the window is not read."""
         ...

@@ -9,12 +9,18 @@ Source: Devlin et al., 2019, "BERT: Pre-training of Deep Bidirectional Transform
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+
+PACKED_TOKENS = 2048
+"""Tokens that go through all layers together when nothing is padded; what they need stays near the
+processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,29 @@ def padding_bias(mask: Tensor) -> Tensor:
     return bias.masked_fill(~mask.bool(), -1e9)[:, None, None, :]
 
 
+def attend_packed(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int]) -> Tensor:
+    """The attention of texts that stand end to end, each to itself.
+
+    In float32, and without gradients, the fused kernel is a third faster on processors than
+    `attend`; text by text it needs neither padding nor a mask.
+
+    Args:
+        query: `[tokens, heads, size]`.
+        key: `[tokens, heads, size]`.
+        value: `[tokens, heads, size]`.
+        lengths: Tokens of each text.
+
+    Returns:
+        `[tokens, heads * size]`.
+    """
+    mixed = torch.empty_like(query)
+    for end, length in zip(accumulate(lengths), lengths, strict=True):
+        text = slice(end - length, end)
+        q, k, v = (part[text].transpose(0, 1)[None] for part in (query, key, value))
+        mixed[text] = functional.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1)
+    return mixed.flatten(1)
+
+
 class Projections(nn.Module):
     """The query, key and value projections of one attention."""
 
@@ -126,6 +155,15 @@ class Attention(nn.Module):
         attended: Tensor = self.output(mixed, states)
         return attended
 
+    def packed(self, states: Tensor, lengths: Sequence[int]) -> Tensor:
+        """`[tokens, hidden]` of texts end to end, each attending to itself."""
+        own = self.self
+        parts = (own.query(states), own.key(states), own.value(states))
+        shape = (len(states), own.heads, states.shape[1] // own.heads)
+        query, key, value = (part.view(shape) for part in parts)
+        attended: Tensor = self.output(attend_packed(query, key, value, lengths), states)
+        return attended
+
 
 class FeedForward(nn.Module):
     """The expansion to `intermediate_size` with a GELU."""
@@ -155,9 +193,18 @@ class EncoderLayer(nn.Module):
         out: Tensor = self.output(self.intermediate(attended), attended)
         return out
 
+    def packed(self, states: Tensor, lengths: Sequence[int]) -> Tensor:
+        """`[tokens, hidden]` of texts end to end to the same."""
+        attended = self.attention.packed(states, lengths)
+        out: Tensor = self.output(self.intermediate(attended), attended)
+        return out
+
 
 class EncoderStack(nn.Module):
     """The layers of one encoder, without the embeddings, which encoders may share.
+
+    On a processor, in float32 and without gradients, texts go through them end to end, so that
+    padding costs nothing; a text's numbers are then those it has alone, whatever stands beside it.
 
     Attributes:
         checkpointing: While training, keep the input of each layer only and compute the rest again
@@ -171,6 +218,8 @@ class EncoderStack(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """`[rows, length, hidden]` with `[rows, length]` mask to contextual states."""
+        if _can_pack(states):
+            return self._packed(states, mask.bool())
         bias = padding_bias(mask)
         for layer in self.layer:
             if self.checkpointing and self.training:
@@ -178,6 +227,36 @@ class EncoderStack(nn.Module):
             else:
                 states = layer(states, bias)
         return states
+
+    def _packed(self, states: Tensor, mask: Tensor) -> Tensor:
+        """As `forward`; zero where there is padding."""
+        lengths = mask.sum(1).tolist()
+        done = []
+        for rows in _runs(lengths):
+            packed = states[rows][mask[rows]]
+            for layer in self.layer:
+                assert isinstance(layer, EncoderLayer)
+                packed = layer.packed(packed, lengths[rows])
+            done.append(packed)
+        out = torch.zeros_like(states)
+        out[mask] = torch.cat(done)
+        return out
+
+
+def _can_pack(states: Tensor) -> bool:
+    plain = states.device.type == "cpu" and states.dtype == torch.float32
+    return plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+
+
+def _runs(lengths: Sequence[int]) -> Iterator[slice]:
+    """Neighbouring rows of at most `PACKED_TOKENS` tokens together, one row at least."""
+    start, tokens = 0, 0
+    for row, length in enumerate(lengths):
+        if row > start and tokens + length > PACKED_TOKENS:
+            yield slice(start, row)
+            start, tokens = row, 0
+        tokens += length
+    yield slice(start, len(lengths))
 
 
 def mean_pool(states: Tensor, mask: Tensor) -> Tensor:

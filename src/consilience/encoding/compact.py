@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from consilience.encoding.base import Vectors
+from consilience.encoding.base import Side, TokenVectors, Vectors
 from consilience.encoding.bert import Embeddings, EncoderStack, TransformerShape, mean_pool
 from consilience.encoding.folder import ModelConfig, ModelFolder, open_folder
-from consilience.encoding.tokenizer import SubwordTokenizer
+from consilience.encoding.tokenizer import SPECIAL, SubwordTokenizer
 
 BATCH_TOKENS = 4096
 RETRIEVER_PARTS = ("embeddings.", "retriever.")
@@ -92,6 +92,27 @@ class CompactEncoder:
     def token_rows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask of texts as the layers read them, `[texts, length]` each."""
         return self._padded(self._ids(texts))
+
+    def token_vectors(self, texts: Sequence[str], *, side: Side) -> list[TokenVectors]:
+        """Of each text its tokens with their states; text past the window is not read."""
+        layers = self.asking if side == "questions" else self.layers
+        found: dict[int, TokenVectors] = {}
+        ids, mask = self.token_rows(texts)
+        lengths = mask.sum(1).tolist()
+        for batch in like_lengths(lengths, BATCH_TOKENS):
+            longest = lengths[batch[-1]]
+            states = self._states(ids[batch, :longest], mask[batch, :longest], layers)
+            for row, place in enumerate(batch):
+                words = self.words.words(ids[place, : lengths[place]].tolist())
+                plain = ["" if word in SPECIAL else word for word in words]
+                found[place] = TokenVectors(plain, states[row, : lengths[place]].cpu().numpy())
+        return [found[place] for place in range(len(texts))]
+
+    @torch.inference_mode()
+    def _states(self, ids: Tensor, mask: Tensor, layers: EncoderStack) -> Tensor:
+        """`[texts, length]` ids and mask to `[texts, length, hidden]` in float32."""
+        states: Tensor = layers(self.embeddings(ids, torch.zeros_like(ids)), mask)
+        return states.float()
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         most = self.config.passage_tokens - 2

@@ -65,6 +65,24 @@ class SubwordTokenizer:
         """How many ids there are."""
         return int(self._tokenizer.get_vocab_size())
 
+    def split(self, text: str) -> list[str]:
+        """The words of a text as the vocabulary would write them: folded, and Han one by one."""
+        normal = self._tokenizer.normalizer.normalize_str(fold_han(text))
+        return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+
+    def with_words(self, new: Sequence[str]) -> "SubwordTokenizer":
+        """A tokenizer that knows further words; ids of those known before stay.
+
+        Args:
+            new: Words as `split` gives them, none of them known, each once.
+        """
+        known = self._tokenizer.get_vocab()
+        return build_tokenizer(known | {word: len(known) + i for i, word in enumerate(new)})
+
+    def __contains__(self, word: str) -> bool:
+        """Whether a word, as `split` gives it, is one sub-word."""
+        return self._tokenizer.token_to_id(word) is not None
+
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """Ids and offsets of each text, without special tokens."""
         folded = [fold_han(text) for text in texts]

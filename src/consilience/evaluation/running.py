@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from consilience.errors import UsageError
 from consilience.evaluation.contexts import label_of, store_of_contexts
@@ -27,12 +27,15 @@ from consilience.version import __version__
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from consilience.model import AskOptions, Rag
+    from consilience.model import Answer, AskOptions, Rag
     from consilience.questions import Question
     from consilience.store import Store
 
 Progress = Callable[[int, int], None]
 """Told after every question how many are done, and how many there are."""
+
+Asked: TypeAlias = "Callable[[str, Store, AskOptions], Answer]"
+"""Answers a question from a store, as `Rag.ask` does."""
 
 _SAMPLE = 1024  # values of a tensor that tell it from another
 
@@ -45,11 +48,13 @@ class EvaluationOptions:
         ask: How questions are answered; None for the defaults. Their history is each question's.
         scoring: How answers are measured.
         resampling: How intervals are made; another one needs no new answers.
+        through: Who is asked, in the place of the model itself, as where others ask it too.
     """
 
     ask: "AskOptions | None" = None
     scoring: Scoring = field(default_factory=Scoring)
     resampling: Resampling = field(default_factory=Resampling)
+    through: "Asked | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +210,12 @@ class _Asker:
     def _outcome(self, question: "Question") -> Outcome:
         how = _ask_options(self.options)
         access = (label_of(question),) if self.own_context else how.access
-        answer = self.rag.ask(
+        ask = self.options.through or self.rag.ask
+        answer = ask(
             question.question, self.store, replace(how, history=question.history, access=access)
         )
-        depth = max(how.k, self.options.scoring.depth)
-        retriever = self.rag.retriever(self.store, how.mode)
+        depth = max(how.k or 0, self.options.scoring.depth)
+        retriever = self.rag.retriever(self.store, how.mode, how.refinement)
         hits = retriever.search(answer.question, k=depth, access=access)
         return Outcome(answer, [hit.passage for hit in hits])
 
@@ -242,7 +248,7 @@ def _setup(
         "data": _digest_of_questions(questions),
         "questions": len(questions),
         "model": _digest_of_model(rag),
-        "store": None if store is None else [store.identity, store.sequence],
+        "store": None if store is None else [store.identity, store.sequence, store.settings],
         "ask": json.loads(json.dumps(asdict(_ask_options(options)), default=sorted)),
         "scoring": {"overlap": scoring.overlap, "judge": judge, "depth": scoring.depth},
     }

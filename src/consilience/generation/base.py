@@ -12,9 +12,9 @@ generator is free to share, copy or mask its caches as it likes.
 Dimensions: `rows` questions times passages, `n` open ends (beams) of a row, `v` vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +77,31 @@ class NextToken:
         row = torch.arange(ids.shape[0], device=ids.device)[:, None]
         chosen = self.weights[row, ends, ids] / self.totals[row, ends]
         return chosen.clamp_min(LEAST).log()
+
+
+Augment = Callable[["Tensor"], "Tensor"]
+"""Changes the decoder's input embeddings, `[rows, n or t, h]` to the same, each row by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SomeRows:
+    """An `Augment` made for many rows, for those of them that are left.
+
+    Attributes:
+        augment: Made for `among` rows.
+        rows: Those that are left, `[kept]`.
+        among: How many there were.
+    """
+
+    augment: Augment
+    rows: "Tensor"
+    among: int
+
+    def __call__(self, states: "Tensor") -> "Tensor":
+        """`[kept, n, h]` to the same."""
+        spread = states.new_zeros(self.among, *states.shape[1:])
+        spread[self.rows] = states
+        return self.augment(spread)[self.rows]
 
 
 class Generator(Protocol):
@@ -167,6 +192,24 @@ class Generator(Protocol):
             Stretches in the order of the answer, neighbours joined; empty when the answer was
             not copied from this passage.
         """
+        ...
+
+
+@runtime_checkable
+class Shrinking(Protocol):
+    """A generator that can go on with some rows only."""
+
+    def keep(self, memory: Any, state: Any, rows: "Tensor") -> tuple[Any, Any]:
+        """Memory and state of `rows`, `[kept]`, in their order; a row may be named twice."""
+        ...
+
+
+@runtime_checkable
+class Joining(Protocol):
+    """A generator that can go on with what it read at different times as if it was read at once."""
+
+    def join(self, memories: Sequence[Any]) -> Any:
+        """The rows of several memories of `read`, one after another."""
         ...
 
 

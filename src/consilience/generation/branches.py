@@ -7,6 +7,7 @@ places. Nodes that no open end descends from any more are dropped when the memor
 Dimensions: `rows`, `n` open ends of a row, `nodes` tokens of a row in the caches.
 """
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -78,6 +79,12 @@ class Tree:
         self.depths = torch.cat([self.depths, torch.full_like(parents, self.depth)], dim=1)
         return kept
 
+    def only(self, rows: Tensor) -> "Tree":
+        """The trees of some rows."""
+        tree = copy(self)
+        tree.ancestors, tree.depths = self.ancestors[rows], self.depths[rows]
+        return tree
+
 
 def _living(ancestors: Tensor) -> Tensor:
     """The nodes that an open end descends from, oldest first; as many for each row."""
@@ -125,6 +132,13 @@ class Branches(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.keys = _packed(self.keys, nodes, self.tree.capacity)
         self.values = _packed(self.values, nodes, self.tree.capacity)
 
+    def only(self, rows: Tensor, tree: Tree) -> "Branches":
+        """Those of some rows, whose tree is given."""
+        kept = Branches(tree)
+        kept.keys, kept.values = self.keys[rows], self.values[rows]
+        kept.is_initialized = True
+        return kept
+
     def get_seq_length(self) -> int:
         """How many tokens stand before the open ends; the library counts positions from it."""
         return self.tree.depth
@@ -167,6 +181,12 @@ class Held(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Take them in, once."""
         self.lazy_initialization(key_states, value_states)
         return self.keys, self.values
+
+    def only(self, rows: Tensor) -> "Held":
+        """Those of some rows."""
+        kept = Held()
+        kept.lazy_initialization(self.keys[rows], self.values[rows])
+        return kept
 
     def get_seq_length(self) -> int:
         """How long what was read is; none as long as nothing was."""

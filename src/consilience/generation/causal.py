@@ -23,7 +23,7 @@ It knows nothing of priors and sums, and nothing of Fusion-in-Decoder, which nee
 attends to an encoder.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
@@ -35,7 +35,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from consilience.errors import UsageError
-from consilience.generation.base import NextToken, Pair, Stretch, TokenRows
+from consilience.generation.base import Augment, NextToken, Pair, SomeRows, Stretch, TokenRows
 from consilience.generation.families import head_of, twin_of
 from consilience.generation.finding import find_text
 from consilience.generation.heads import Head, Scratch, next_token, score_targets
@@ -48,8 +48,6 @@ FAMILIES = ("gpt2", "llama", "qwen2", "qwen3")
 ATTENTION = "consilience-shared-prompt"
 ANSWER_ROOM = 128
 """Positions kept free for the answer when no window is given; a quarter of a short model's."""
-
-Augment = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +124,11 @@ class CausalState:
     values: list[Tensor] = field(default_factory=list)
     depth: int = 0
     scratch: Scratch = field(default_factory=Scratch)
+
+    def only(self, rows: Tensor) -> "CausalState":
+        """What was written for some rows."""
+        keys, values = ([part[rows] for part in parts] for parts in (self.keys, self.values))
+        return CausalState(keys, values, self.depth, self.scratch)
 
     def follow(self, parents: Tensor) -> None:
         """Open end `i` of each row goes on from `parents[row, i]` of the step before."""
@@ -381,6 +384,36 @@ class CausalGenerator(nn.Module):
             hint='choose the fusion "concat", "sequence" or "token"',
         )
 
+    def join(self, memories: Sequence[CausalMemory]) -> CausalMemory:
+        """The rows of several readings, one after another; none has an `augment`."""
+        assert all(one.augment is None for one in memories)
+        layers = range(len(memories[0].keys))
+        return CausalMemory(
+            keys=[_below([one.keys[layer] for one in memories]) for layer in layers],
+            values=[_below([one.values[layer] for one in memories]) for layer in layers],
+            lengths=torch.cat([one.lengths for one in memories]),
+            longest=max(one.longest for one in memories),
+            last=torch.cat([one.last for one in memories]),
+            pairs=tuple(pair for one in memories for pair in one.pairs),
+        )
+
+    @torch.inference_mode()
+    def keep(
+        self, memory: CausalMemory, state: CausalState, rows: Tensor
+    ) -> tuple[CausalMemory, CausalState]:
+        """Memory and state of some rows."""
+        augment, among = memory.augment, len(memory.last)
+        kept = CausalMemory(
+            keys=[keys[rows] for keys in memory.keys],
+            values=[values[rows] for values in memory.values],
+            lengths=memory.lengths[rows],
+            longest=memory.longest,
+            last=memory.last[rows],
+            augment=None if augment is None else SomeRows(augment, rows, among),
+            pairs=tuple(memory.pairs[row] for row in rows.tolist()) if memory.pairs else (),
+        )
+        return kept, state.only(rows)
+
     @torch.inference_mode()
     def begin(self, memory: CausalMemory) -> tuple[CausalState, NextToken]:
         """The last prompt token of each row written, and what may follow it."""
@@ -599,6 +632,12 @@ def _end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> i
         "neither the tokenizer nor the model names an end token",
         hint="name it: CausalGenerator(model, tokenizer, end=ID)",
     )
+
+
+def _below(parts: Sequence[Tensor]) -> Tensor:
+    """`[rows, groups, any, size]` below each other, zeros behind what is shorter."""
+    longest = max(part.shape[2] for part in parts)
+    return torch.cat([functional.pad(part, (0, 0, 0, longest - part.shape[2])) for part in parts])
 
 
 def _padded(fitted: Sequence[Sequence[int]], pad: int, device: torch.device) -> TokenRows:

@@ -27,10 +27,12 @@ class CompactMemory:
     Attributes:
         source: The decoder's memory of it.
         rows: The rows with the places of their tokens; empty when ids were read, not text.
+        states: Of the encoder, `[rows, length, hidden]`; None where passages stand end to end.
     """
 
     source: SourceMemory
     rows: list[Row] = field(default_factory=list)
+    states: Tensor | None = None
 
 
 class CompactGenerator(torch.nn.Module):
@@ -98,7 +100,7 @@ class CompactGenerator(torch.nn.Module):
         marks = mark(rows, words=self.tokens)
         states = self.reader(self.embeddings(rows.ids, marks.segments), rows.mask)
         source = Source(states=states, mask=rows.mask, ids=rows.ids, copyable=marks.copyable)
-        return CompactMemory(self.decoder.remember(source, self.embeddings))
+        return CompactMemory(self.decoder.remember(source, self.embeddings), states=states)
 
     @torch.inference_mode()
     def read(self, pairs: Sequence[Pair]) -> CompactMemory:
@@ -109,6 +111,20 @@ class CompactGenerator(torch.nn.Module):
     def together(self, memory: CompactMemory, k: int) -> CompactMemory:
         """Every `k` rows as one: the decoder attends to, and copies from, all of them."""
         return CompactMemory(memory.source.together(k))
+
+    def join(self, memories: Sequence[CompactMemory]) -> CompactMemory:
+        """The rows of several readings, one after another."""
+        source = SourceMemory.join([one.source for one in memories])
+        return CompactMemory(source, [row for one in memories for row in one.rows])
+
+    @torch.inference_mode()
+    def keep(
+        self, memory: CompactMemory, state: DecoderCache, rows: Tensor
+    ) -> tuple[CompactMemory, DecoderCache]:
+        """Memory and state of some rows."""
+        joined = [memory.rows[row] for row in rows.tolist()] if memory.rows else []
+        kept = CompactMemory(memory.source.only(rows), joined)
+        return kept, state.only(rows, memory.source.ids.shape[0])
 
     @torch.inference_mode()
     def begin(self, memory: CompactMemory) -> tuple[DecoderCache, NextToken]:
@@ -165,7 +181,7 @@ class CompactGenerator(torch.nn.Module):
 
     def _pointed(self, memory: CompactMemory, row: int, ids: Sequence[int]) -> list[int]:
         """For each token the place in the row that it was copied from, or [] if one was not."""
-        source = _only(memory.source, row)
+        source = memory.source.only(slice(row, row + 1))
         inputs = torch.tensor([[self.start, *ids[:-1]]], device=self.device)
         states = self.decoder(inputs, source, self.embeddings)
         scores = self.decoder.pointer_logits(states, source)[0]
@@ -212,19 +228,6 @@ def _stretches(row: Row, places: Sequence[int]) -> list[Stretch]:
         else:
             found.append(Stretch(start, end))
     return found
-
-
-def _only(source: SourceMemory, row: int) -> SourceMemory:
-    """The memory of one row."""
-    one = slice(row, row + 1)
-    return SourceMemory(
-        keys=[keys[one] for keys in source.keys],
-        values=[values[one] for values in source.values],
-        bias=source.bias[one],
-        pointers=source.pointers[one],
-        pointer_bias=source.pointer_bias[one],
-        ids=source.ids[one],
-    )
 
 
 def build_generator(

@@ -16,6 +16,7 @@ the source are computed once and shared by all beams of a row.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +84,48 @@ class SourceMemory:
             k=k * self.k,
         )
 
+    def only(self, rows: Tensor | slice) -> "SourceMemory":
+        """Some rows; a tensor of them may name a row more than once."""
+        return SourceMemory(
+            keys=[keys[rows] for keys in self.keys],
+            values=[values[rows] for values in self.values],
+            bias=self.bias[rows],
+            pointers=self.pointers[rows],
+            pointer_bias=self.pointer_bias[rows],
+            ids=self.ids[rows],
+            k=self.k,
+        )
+
+    @classmethod
+    def join(cls, memories: Sequence["SourceMemory"]) -> "SourceMemory":
+        """The rows of several, one after another, padded to one length; all of the same `k`."""
+        layers = range(len(memories[0].keys))
+        return cls(
+            keys=[_below([one.keys[layer] for one in memories], dim=2) for layer in layers],
+            values=[_below([one.values[layer] for one in memories], dim=2) for layer in layers],
+            bias=_below([one.bias for one in memories], dim=3, value=_PADDING),
+            pointers=_below([one.pointers for one in memories], dim=1),
+            pointer_bias=_below([one.pointer_bias for one in memories], dim=2, value=_PADDING),
+            ids=_below([one.ids for one in memories], dim=1),
+            k=memories[0].k,
+        )
+
+
+_PADDING = -1e9
+"""As in `padding_bias`."""
+
+
+def _below(parts: Sequence[Tensor], *, dim: int, value: float = 0.0) -> Tensor:
+    """Tensors below each other along the rows, padded along `dim` to the longest."""
+    longest = max(part.shape[dim] for part in parts)
+    after = 2 * (parts[0].dim() - 1 - dim)  # `pad` counts from the last dimension, in pairs
+    return torch.cat(
+        [
+            functional.pad(part, (*[0] * after, 0, longest - part.shape[dim]), value=value)
+            for part in parts
+        ]
+    )
+
 
 def _end_to_end(rows: Tensor, k: int) -> Tensor:
     """`[b * k, heads, length, size]` to `[b, heads, k * length, size]`."""
@@ -117,6 +160,13 @@ class DecoderCache:
         flat = (first + parents).reshape(-1)
         self.keys = [keys[flat] for keys in self.keys]
         self.values = [values[flat] for values in self.values]
+
+    def only(self, rows: Tensor, among: int) -> "DecoderCache":
+        """What was written for some of `among` rows."""
+        beams = torch.arange(self.keys[0].shape[0], device=rows.device).view(among, -1)
+        flat = beams[rows].reshape(-1)
+        keys, values = ([part[flat] for part in parts] for parts in (self.keys, self.values))
+        return DecoderCache(keys, values, self.steps)
 
 
 class DecoderLayer(nn.Module):
@@ -167,8 +217,9 @@ class CopyDecoder(nn.Module):
         pointers = self.pointer_key(source.states)
         pointers = pointers + self.pointer_previous(embeddings.word_embeddings(before))
         return SourceMemory(
-            keys=[keys for keys, _ in pairs],
-            values=[values for _, values in pairs],
+            # In one piece each, since every step multiplies with all of it.
+            keys=[keys.contiguous() for keys, _ in pairs],
+            values=[values.contiguous() for _, values in pairs],
             bias=padding_bias(source.mask),
             pointers=pointers,
             pointer_bias=padding_bias(source.copyable)[:, 0],
@@ -244,7 +295,7 @@ class CopyDecoder(nn.Module):
         """Logits over the vocabulary, tied to the embeddings, `[..., vocabulary]`, float32."""
         transformed: Tensor = self.transform(functional.gelu(states), states)
         logits = functional.linear(transformed, embeddings.word_embeddings.weight, None)
-        return logits.float() + self.bias.float()
+        return logits.float().add_(self.bias.float())
 
     def pointer_logits(self, states: Tensor, memory: SourceMemory) -> Tensor:
         """Where the pointer stands, `[rows, steps, length]`, float32, before the softmax."""
@@ -256,10 +307,15 @@ class CopyDecoder(nn.Module):
     def probs(self, states: Tensor, memory: SourceMemory, embeddings: Embeddings) -> Tensor:
         """P over the vocabulary, `[rows, steps, vocabulary]`, float32."""
         gate = self.gate(states).float().sigmoid()
-        written = self.vocabulary_logits(states, embeddings).softmax(-1) * (1.0 - gate)
+        written = self.vocabulary_logits(states, embeddings).softmax(-1)
         pointed = self.pointer_logits(states, memory).softmax(-1) * gate
         index = memory.ids[:, None, :].expand_as(pointed)
-        mixed: Tensor = written.scatter_add(-1, index, pointed)
+        mixed: Tensor
+        if torch.is_grad_enabled():
+            mixed = (written * (1.0 - gate)).scatter_add(-1, index, pointed)
+        else:
+            # The vocabulary of every open end is the largest thing of a step: not to be copied.
+            mixed = written.mul_(1.0 - gate).scatter_add_(-1, index, pointed)
         return mixed
 
     def target_log_probs(

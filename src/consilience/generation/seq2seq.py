@@ -14,7 +14,7 @@ make them to `generator.model`.
 It knows texts only through the tokenizer it is given; without one it takes ids.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,15 +26,12 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from consilience.encoding.bert import padding_bias
 from consilience.errors import UsageError
 from consilience.generation.attention import NAME, Step, asking
-from consilience.generation.base import NextToken, Pair, Stretch, TokenRows
+from consilience.generation.base import Augment, NextToken, Pair, SomeRows, Stretch, TokenRows
 from consilience.generation.branches import Branches, Held, Tree
 from consilience.generation.families import head_of, parts_of, twin_of
 from consilience.generation.finding import find_text
 from consilience.generation.heads import Head, Scratch, next_token, score_targets
 from consilience.generation.prompts import Prompt, Wording, prompt_named
-
-Augment = Callable[[Tensor], Tensor]
-"""Changes the decoder's input embeddings, `[rows, n or t, h]` to the same."""
 
 
 @dataclass(slots=True)
@@ -206,6 +203,36 @@ class Seq2SeqGenerator(nn.Module):
         states = memory.states.reshape(rows // k, k * length, hidden)
         return Seq2SeqMemory(states, memory.mask.reshape(rows // k, k * length), k * memory.k)
 
+    def join(self, memories: Sequence[Seq2SeqMemory]) -> Seq2SeqMemory:
+        """The rows of several readings, one after another; none has an `augment`."""
+        assert all(one.augment is None for one in memories)
+        length = max(one.mask.shape[1] for one in memories)
+        return Seq2SeqMemory(
+            torch.cat([_longer(one.states, length) for one in memories]),
+            torch.cat([_longer(one.mask, length) for one in memories]),
+            k=memories[0].k,
+            pairs=tuple(pair for one in memories for pair in one.pairs),
+        )
+
+    @torch.inference_mode()
+    def keep(
+        self, memory: Seq2SeqMemory, state: Seq2SeqState, rows: Tensor
+    ) -> tuple[Seq2SeqMemory, Seq2SeqState]:
+        """Memory and state of some rows."""
+        cross, tree = [held.only(rows) for held in memory.cross], state.tree.only(rows)
+        branches = [one.only(rows, tree) for one in state.branches]
+        cache = EncoderDecoderCache(Cache(layers=[*branches]), Cache(layers=[*cross]))
+        augment, among = memory.augment, memory.mask.shape[0]
+        kept = replace(
+            memory,
+            states=memory.states[rows],
+            mask=memory.mask[rows],
+            pairs=tuple(memory.pairs[row] for row in rows.tolist()) if memory.pairs else (),
+            augment=None if augment is None else SomeRows(augment, rows, among),
+            cross=cross,
+        )
+        return kept, Seq2SeqState(tree, branches, cache, state.scratch)
+
     @torch.inference_mode()
     def begin(self, memory: Seq2SeqMemory) -> tuple[Seq2SeqState, NextToken]:
         """The start token written, and what may follow it."""
@@ -302,6 +329,12 @@ class Seq2SeqGenerator(nn.Module):
     def locate(self, memory: Seq2SeqMemory, row: int, ids: Sequence[int]) -> list[Stretch]:
         """Where the row's passage has the answer's words, first; nothing if it has them nowhere."""
         return find_text(self.decode(ids), memory.pairs[row].passage) if memory.pairs else []
+
+
+def _longer(rows: Tensor, length: int) -> Tensor:
+    """`[rows, any, …]` with zeros up to `[rows, length, …]`."""
+    beyond = rows.new_zeros(rows.shape[0], length - rows.shape[1], *rows.shape[2:])
+    return torch.cat([rows, beyond], dim=1)
 
 
 class _SpecialIds:

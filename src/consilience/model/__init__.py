@@ -3,7 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from consilience.model.answer import Alternative, Answer, Citation, Quote, TokenPosterior
+from consilience.model.answer import (
+    Alternative,
+    Answer,
+    Citation,
+    Piece,
+    Quote,
+    TokenPosterior,
+)
 from consilience.questions import Turn
 
 if TYPE_CHECKING:
@@ -11,7 +18,7 @@ if TYPE_CHECKING:
     from consilience.model.attention_fusion import AttentionFusion
     from consilience.model.averaging import RankWeights
     from consilience.model.loading import Settings
-    from consilience.model.rag import Piece, Rag
+    from consilience.model.rag import Rag
     from consilience.model.rag_model import RagModel, RagOutput
     from consilience.model.remote import RemoteAnswer, RemoteOptions, answer_remotely
     from consilience.model.text_encoder import TextEncoder
@@ -45,7 +52,6 @@ _FILES = {
     "AskOptions": "asking",
     "AttentionFusion": "attention_fusion",
     "CompactVectors": "vectors",
-    "Piece": "rag",
     "PooledEncoder": "vectors",
     "Rag": "rag",
     "RagModel": "rag_model",

@@ -124,3 +124,18 @@ class Answer:
             found["posterior"] = dict(self.posterior)
             found["tokens"] = [token.to_dict() for token in self.tokens]
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An answer that is being written.
+
+    Attributes:
+        text: What is written so far.
+        posterior: Of the last token, by passage id; empty where the fusion has none on the way.
+        answer: The whole; set on the last piece only, whose `text` is the answer's.
+    """
+
+    text: str
+    posterior: Mapping[str, float]
+    answer: Answer | None = None

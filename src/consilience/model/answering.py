@@ -17,8 +17,40 @@ from consilience.text import language_of
 CITED_FROM = 0.05
 """The least share of an answer for which a passage is cited; that with the largest always is."""
 
-Quotes = Sequence[tuple[Quote, ...]]
-"""For each passage, where its source has the answer's words."""
+
+class Quotes:
+    """Where the source of each passage has the answer's words, looked up when it is asked for.
+
+    Most passages of most answers are neither cited nor spelled from, and looking takes as long as
+    writing a token.
+
+    Args:
+        hits: The passages.
+        reading: The same, read.
+        ids: The answer.
+    """
+
+    def __init__(self, hits: Sequence[Hit], reading: Reading, ids: list[int]) -> None:
+        self._hits, self._reading, self._ids = hits, reading, ids
+        self._found: dict[int, tuple[Quote, ...]] = {}
+
+    def __getitem__(self, row: int) -> tuple[Quote, ...]:
+        if row not in self._found:
+            self._found[row] = self._look(row)
+        return self._found[row]
+
+    def _look(self, row: int) -> tuple[Quote, ...]:
+        reading, passage = self._reading, self._hits[row].passage
+        if reading.passages is None:
+            return ()
+        return tuple(
+            Quote(
+                passage.start + one.start,
+                passage.start + one.end,
+                passage.text[one.start : one.end],
+            )
+            for one in reading.generator.locate(reading.passages, row, self._ids)
+        )
 
 
 @dataclass(slots=True)
@@ -47,11 +79,13 @@ class Asked:
         question: What was looked up.
         hits: The passages found.
         least: Below this support the answer is withheld.
+        temperature: Of the prior, as it was measured on the store; None for the model's.
     """
 
     question: str
     hits: Sequence[Hit]
     least: float
+    temperature: float | None = None
 
 
 def unanswered(question: str, clock: Clock) -> Answer:
@@ -63,15 +97,17 @@ def answered(asked: Asked, reading: Reading, written: Sequence[Decoded], clock: 
     """The answer with its evidence; the further ones are its alternatives."""
     best, generator = written[0], reading.generator
     shares = reading.shares(best)
-    quotes = _quotes(asked.hits, reading, best)
-    clock.mark("cite")
+    quotes = Quotes(asked.hits, reading, best.ids)
     abstained = best.support < asked.least
+    text = "" if abstained else _text(best, shares, quotes, generator)
+    citations = () if abstained else _citations(asked.hits, shares, quotes)
+    clock.mark("cite")
     ids = [hit.passage.id for hit in asked.hits]
     return Answer(
-        text="" if abstained else _text(best, shares, quotes, generator),
+        text=text,
         abstained=abstained,
         confidence=best.support,
-        citations=() if abstained else _citations(asked.hits, shares, quotes),
+        citations=citations,
         posterior=dict(zip(ids, shares.whole.tolist(), strict=True)),
         tokens=_tokens(best, shares, ids, generator),
         alternatives=() if abstained else _alternatives(asked.hits, reading, written[1:]),
@@ -85,24 +121,10 @@ def _alternatives(
 ) -> tuple[Alternative, ...]:
     found = []
     for one in written:
-        shares, quotes = reading.shares(one), _quotes(hits, reading, one)
+        shares, quotes = reading.shares(one), Quotes(hits, reading, one.ids)
         text = _text(one, shares, quotes, reading.generator)
         found.append(Alternative(text, one.log_likelihood))
     return tuple(found)
-
-
-def _quotes(hits: Sequence[Hit], reading: Reading, one: Decoded) -> Quotes:
-    if reading.passages is None:
-        return [()] * len(hits)
-    return [_quoted(hit, reading, row, one.ids) for row, hit in enumerate(hits)]
-
-
-def _quoted(hit: Hit, reading: Reading, row: int, ids: list[int]) -> tuple[Quote, ...]:
-    start, text = hit.passage.start, hit.passage.text
-    return tuple(
-        Quote(start + one.start, start + one.end, text[one.start : one.end])
-        for one in reading.generator.locate(reading.passages, row, ids)
-    )
 
 
 def _text(best: Decoded, shares: Shares, quotes: Quotes, generator: Generator) -> str:

@@ -11,7 +11,9 @@ from consilience.model.decoding import DecodingOptions
 from consilience.model.decoding.options import SearchName, Sum
 from consilience.model.fusion import FUSIONS, Fusion
 from consilience.questions import Turn
-from consilience.retrieval import Mode
+from consilience.retrieval import Mode, Refinement
+from consilience.retrieval.refining import AS_FOUND
+from consilience.store import Where
 
 LONGEST_QUESTION = 4000
 
@@ -21,13 +23,15 @@ class AskOptions:
     """How a question is answered.
 
     Attributes:
-        k: How many passages are summed over.
+        k: How many passages are summed over; None for what was measured on the store, else 5.
         mode: How they are found; None for what suits the model.
+        refinement: What is done to their ranking.
         fusion: Where the sum stands.
         beams: Answers kept at each step; 1 is greedy. Samples have none.
         max_new_tokens: The longest answer, in sub-words.
         history: Earlier turns, the oldest first.
         access: Labels that the reader holds; None reads everything.
+        where: The documents that are searched; None for all.
         abstain: Whether an answer without support is withheld.
         returned: How many answers; the further ones are `Answer.alternatives`. There are at least
             as many beams.
@@ -42,13 +46,15 @@ class AskOptions:
         search: How `sequence` is searched: `exact`, or as Lewis et al. did, `thorough` or `fast`.
     """
 
-    k: int = 5
+    k: int | None = None
     mode: Mode | None = None
+    refinement: Refinement = AS_FOUND
     fusion: Fusion = "sequence"
     beams: int = 3
     max_new_tokens: int = 48
     history: tuple[Turn, ...] = ()
     access: Collection[str] | None = None
+    where: Where | None = None
     abstain: bool = True
     returned: int = 1
     sample: bool = False
@@ -67,9 +73,10 @@ class AskOptions:
                 f"unknown fusion {self.fusion!r}", hint=f"choose one of: {', '.join(FUSIONS)}"
             )
         for name in ("k", "beams", "max_new_tokens"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise UsageError(
-                    f"{name} must be at least 1, received {getattr(self, name)}",
+                    f"{name} must be at least 1, received {value}",
                     hint=f"leave {name} out for its default",
                 )
         if self.search != "exact" and self.fusion != "sequence":

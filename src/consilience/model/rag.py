@@ -5,45 +5,40 @@ prior, the generator reads them, the sum is searched, and what it wrote is found
 sources. It knows no files of documents and no screen.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consilience.encoding import Encoder
 from consilience.errors import UsageError
 from consilience.generation import TrainableGenerator
-from consilience.model.answer import Answer
+from consilience.model.answer import Answer, Piece
 from consilience.model.answering import Asked, Clock, answered, unanswered
 from consilience.model.asking import AskOptions, checked, standalone
-from consilience.model.decoding import Written, decode, stream
-from consilience.model.decoding.opening import open_answers
-from consilience.model.fusion import SUMMED
+from consilience.model.cohort import Cohort, Member
+from consilience.model.decoding import decode
+from consilience.model.decoding.streaming import require_one_answer
 from consilience.model.loading import Parts, Settings, load_parts, save_parts
 from consilience.model.precision import Precision, set_precision
 from consilience.model.rag_model import RagModel
 from consilience.model.reading import Reading, read
-from consilience.retrieval import HybridWeights, Mode, Retriever, open_retriever
+from consilience.retrieval import (
+    HybridWeights,
+    Mode,
+    Refinement,
+    Retriever,
+    Tuning,
+    open_retriever,
+    refined,
+)
+from consilience.retrieval.refining import AS_FOUND
 from consilience.text import language_of
 
 if TYPE_CHECKING:
     from consilience.generation.remote import RemoteGenerator
+    from consilience.retrieval.engines import Copy
     from consilience.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """An answer that is being written.
-
-    Attributes:
-        text: What is written so far.
-        posterior: Of the last token, by passage id; empty where the fusion has none on the way.
-        answer: The whole; set on the last piece only, whose `text` is the answer's.
-    """
-
-    text: str
-    posterior: Mapping[str, float]
-    answer: Answer | None = None
 
 
 class Rag:
@@ -55,8 +50,10 @@ class Rag:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self._store: Store | None = None
-        self._retrievers: dict[Mode, Retriever] = {}
+        self._store: Store | Copy | None = None
+        self._retrievers: dict[tuple[Mode, Refinement], Retriever] = {}
+        self._tuning = Tuning()
+        self._opening = threading.RLock()
 
     @classmethod
     def load(cls, name: str | Path | None = None, *, precision: Precision | None = None) -> "Rag":
@@ -134,11 +131,20 @@ class Rag:
         """
         save_parts(self.parts, Path(path))
 
-    def retriever(self, store: "Store", mode: Mode | None = None) -> Retriever:
-        """The retriever of a store with this model's encoder; that of the last store is kept.
+    def retriever(
+        self, store: "Store | Copy", mode: Mode | None = None, refinement: Refinement | None = None
+    ) -> Retriever:
+        """The retriever of a store with this model's encoder; those of the last store are kept.
+
+        Args:
+            store: The knowledge base, or a published copy of one; what was measured on it counts,
+                as of the first time.
+            mode: How passages are found; None for what suits the model.
+            refinement: What is done to their ranking; None for nothing.
 
         Raises:
-            UsageError: The mode needs an encoder and this model has none.
+            UsageError: The mode or the refinement needs an encoder and this model has none, or the
+                store keeps numbers that cannot be used.
             FingerprintError: The store's vectors are another encoder's.
         """
         mode = mode or self.settings.mode
@@ -147,18 +153,30 @@ class Rag:
                 f"this model has no encoder, so it cannot search in the mode {mode}",
                 hint="take the mode bm25, or join it with an encoder: Rag.of(…, encoder=…)",
             )
-        if store is not self._store:
-            self._store, self._retrievers = store, {}
-        if mode not in self._retrievers:
-            self._retrievers[mode] = open_retriever(
-                store,
-                mode=mode,
-                encoder=None if mode == "bm25" else self.encoder,
-                weights=HybridWeights(**self.settings.hybrid_weights),
-            )
-        return self._retrievers[mode]
+        with self._opening:
+            tuning, key = self.tuning(store), (mode, refinement or AS_FOUND)
+            if key not in self._retrievers:
+                plain = open_retriever(
+                    store,
+                    mode=mode,
+                    encoder=None if mode == "bm25" else self.encoder,
+                    weights=HybridWeights(**self.settings.hybrid_weights),
+                    tuning=tuning,
+                )
+                self._retrievers[key] = refined(plain, key[1], store=store, encoder=self.encoder)
+            return self._retrievers[key]
 
-    def ask(self, question: str, store: "Store", options: AskOptions | None = None) -> Answer:
+    def tuning(self, store: "Store | Copy") -> Tuning:
+        """How a store is searched, as it was when it was searched first; see `retriever`."""
+        with self._opening:
+            if store is not self._store:
+                self._tuning = Tuning.of(store)
+                self._store, self._retrievers = store, {}
+            return self._tuning
+
+    def ask(
+        self, question: str, store: "Store | Copy", options: AskOptions | None = None
+    ) -> Answer:
         """Answer a question from a store.
 
         Args:
@@ -171,12 +189,15 @@ class Rag:
             FingerprintError: The store's vectors are another encoder's.
         """
         options, clock = options or AskOptions(), Clock()
-        asked = self._asked(question, store, options, clock)
+        return self.answer(self.look_up(question, store, options, clock), options, clock)
+
+    def answer(self, asked: Asked, options: AskOptions, clock: Clock) -> Answer:
+        """Answer a question whose passages were found; raises as `ask`."""
         if not asked.hits:
             return unanswered(asked.question, clock)
         if not isinstance(self.parts.model, RagModel):
             return self._from_afar(self.parts.model, asked, options, clock)
-        reading = self._read(asked, options, clock)
+        reading = self.read(asked, options, clock)
         written = decode(
             reading.generator,
             reading.memory,
@@ -187,7 +208,7 @@ class Rag:
         return answered(asked, reading, written, clock)
 
     def stream(
-        self, question: str, store: "Store", options: AskOptions | None = None
+        self, question: str, store: "Store | Copy", options: AskOptions | None = None
     ) -> Iterator[Piece]:
         """Answer a question token by token; raises as `ask`.
 
@@ -196,29 +217,15 @@ class Rag:
             source spells it. A model behind an endpoint has that last piece only.
         """
         options, clock = options or AskOptions(), Clock()
-        asked = self._asked(question, store, options, clock)
-        if not asked.hits:
-            yield Piece("", {}, unanswered(asked.question, clock))
-            return
-        if not isinstance(self.parts.model, RagModel):
-            whole = self._from_afar(self.parts.model, asked, options, clock)
+        asked = self.look_up(question, store, options, clock)
+        if not asked.hits or not isinstance(self.parts.model, RagModel):
+            whole = self.answer(asked, options, clock)
             yield Piece(whole.text, whole.posterior, whole)
             return
-        reading = self._read(asked, options, clock)
-        pieces = stream(
-            reading.generator,
-            reading.memory,
-            reading.log_weights,
-            options=options.decoding(self.settings.decoding),
-        )
-        held = _held(asked, reading)
-        for piece in pieces:
-            if piece.answer is not None:
-                clock.mark("write")
-                answer = answered(asked, reading, [piece.answer], clock)
-                yield Piece(answer.text, answer.posterior, answer)
-            elif not held:
-                yield Piece(piece.text, _running(asked, reading, piece))
+        how = options.decoding(self.settings.decoding)
+        require_one_answer(1, how)
+        member = Member(asked, self.read(asked, options, clock), clock)
+        yield from _pieces(Cohort([member], how))
 
     def _from_afar(
         self, generator: "RemoteGenerator", asked: Asked, options: AskOptions, clock: Clock
@@ -226,20 +233,41 @@ class Rag:
         from consilience.model.afar import ask_from_afar
 
         return ask_from_afar(
-            generator, asked, options, temperature=self.settings.temperature, clock=clock
+            generator,
+            asked,
+            options,
+            temperature=asked.temperature or self.settings.temperature,
+            clock=clock,
         )
 
-    def _asked(self, question: str, store: "Store", options: AskOptions, clock: Clock) -> Asked:
+    def look_up(
+        self, question: str, store: "Store | Copy", options: AskOptions, clock: Clock
+    ) -> Asked:
+        """Find the passages of a question, the first stage of `ask`; threads may do it at once."""
         looked_up = standalone(checked(question), options.history)
-        retriever = self.retriever(store, options.mode)
-        hits = retriever.search(looked_up, k=options.k, access=options.access)
+        retriever = self.retriever(store, options.mode, options.refinement)
+        tuning = self.tuning(store)
+        hits = retriever.search(
+            looked_up,
+            k=tuning.proposed(options.k),
+            access=options.access,
+            where=options.where,
+        )
         clock.mark("retrieve")
         least = self.settings.threshold_for(language_of(looked_up)) if options.abstain else 0.0
-        return Asked(looked_up, hits, least)
+        # It was measured on fused scores; those of one half alone have another scale.
+        fused = (options.mode or self.settings.mode) == "hybrid"
+        return Asked(looked_up, hits, least, tuning.temperature if fused else None)
 
-    def _read(self, asked: Asked, options: AskOptions, clock: Clock) -> Reading:
+    def read(self, asked: Asked, options: AskOptions, clock: Clock) -> Reading:
+        """Read the passages of a question, the second stage of `ask`; there is at least one."""
         reading = read(
-            self.model, asked.question, asked.hits, fusion=options.fusion, encoder=self.encoder
+            self.model,
+            asked.question,
+            asked.hits,
+            fusion=options.fusion,
+            encoder=self.encoder,
+            temperature=asked.temperature,
         )
         clock.mark("read")
         return reading
@@ -258,17 +286,10 @@ def _summing(
     return RagModel(generator, temperature=temperature).eval()
 
 
-def _held(asked: Asked, reading: Reading) -> bool:
-    """Whether the answer will be withheld; known before its first token is shown."""
-    if asked.least <= 0:
-        return False
-    opening = open_answers(reading.generator, reading.memory, reading.log_weights)
-    return float(opening.support) < asked.least
-
-
-def _running(asked: Asked, reading: Reading, piece: Written) -> dict[str, float]:
-    """The posterior of the last token, where the fusion has one on the way."""
-    if reading.fusion not in SUMMED:
-        return {}
-    ids = [hit.passage.id for hit in asked.hits]
-    return dict(zip(ids, piece.posterior.tolist(), strict=True))
+def _pieces(alone: Cohort) -> Iterator[Piece]:
+    """What is shown of a question that is written alone."""
+    while alone.open:
+        for member, written in alone.step():
+            piece = alone.piece(member, written)
+            if piece is not None:
+                yield piece

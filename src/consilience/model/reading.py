@@ -93,7 +93,13 @@ class Shares:
 
 @torch.inference_mode()
 def read(
-    model: RagModel, asked: str, hits: Sequence[Hit], *, fusion: Fusion, encoder: Encoder | None
+    model: RagModel,
+    asked: str,
+    hits: Sequence[Hit],
+    *,
+    fusion: Fusion,
+    encoder: Encoder | None,
+    temperature: float | None = None,
 ) -> Reading:
     """Read a question over its passages in the way that a fusion needs.
 
@@ -103,13 +109,15 @@ def read(
         hits: The passages with their scores, at least one.
         fusion: Where the sum stands.
         encoder: Of passages; needed for `attention` only.
+        temperature: Of the prior; None for the model's.
 
     Raises:
         UsageError: The model cannot do this fusion.
     """
     generator = model.generator
     scores = torch.tensor([[hit.score for hit in hits]], device=generator.device)
-    prior = log_prior(scores, model.temperature.to(scores.device))
+    own = model.temperature.to(scores.device)
+    prior = log_prior(scores, own if temperature is None else temperature)
     if fusion == "attention":
         return _looking(model, asked, hits, prior, encoder)
     rows = generator.read([Pair(asked, hit.passage.title, hit.passage.text) for hit in hits])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from consilience.encoding import Vectors
+from consilience.encoding import Side, TokenVectors, Vectors
 from consilience.encoding.compact import BATCH_TOKENS, like_lengths
 from consilience.model.vectors import PooledEncoder
 
@@ -72,6 +72,23 @@ class TextEncoder:
         """Ids and mask of texts as both encoders read them, `[texts, length]` each."""
         return _padded(self._ids(texts), next(self.passages.parameters()).device)
 
+    def token_vectors(self, texts: Sequence[str], *, side: Side) -> list[TokenVectors]:
+        """Of each text its tokens with their states; text past the window is not read."""
+        encoder = self.questions if side == "questions" else self.passages
+        ids, found = self._ids(texts), dict[int, TokenVectors]()
+        for batch in like_lengths([len(one) for one in ids], BATCH_TOKENS):
+            states = _states(encoder, [ids[place] for place in batch])
+            for row, place in enumerate(batch):
+                own = states[row, : len(ids[place])].cpu().numpy()
+                found[place] = TokenVectors(self._words(ids[place]), own)
+        return [found[place] for place in range(len(texts))]
+
+    def _words(self, ids: Sequence[int]) -> list[str]:
+        """The sub-word of each id, empty for those that stand for no text."""
+        special = set(self.tokenizer.all_special_ids)
+        words = list(self.tokenizer.convert_ids_to_tokens(list(ids)))
+        return ["" if one in special else word for one, word in zip(ids, words, strict=True)]
+
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         config: Any = self.passages.model.config
         most = config.max_position_embeddings
@@ -92,6 +109,18 @@ def _vectors(encoder: PooledEncoder, ids: list[list[int]]) -> Vectors:
     padded, mask = _padded(ids, next(encoder.parameters()).device)
     found: Vectors = encoder(padded, mask).float().cpu().numpy()
     return found
+
+
+@torch.inference_mode()
+def _states(encoder: PooledEncoder, ids: list[list[int]]) -> Tensor:
+    """Rows of ids to states of the last layer in float32, `[rows, length, size]`."""
+    padded, mask = _padded(ids, next(encoder.parameters()).device)
+    # DPR's classes name no last state, but hand on all of them.
+    told: Any = encoder.model(
+        input_ids=padded, attention_mask=mask.long(), output_hidden_states=True, return_dict=True
+    )
+    states: Tensor = told.hidden_states[-1].float()
+    return states
 
 
 def _padded(ids: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

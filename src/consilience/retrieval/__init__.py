@@ -3,5 +3,16 @@
 from consilience.retrieval.base import Hit, Retriever
 from consilience.retrieval.hybrid import HybridWeights
 from consilience.retrieval.opening import Mode, open_retriever
+from consilience.retrieval.refining import Refinement, refined
+from consilience.retrieval.tuning import Tuning
 
-__all__ = ["Hit", "HybridWeights", "Mode", "Retriever", "open_retriever"]
+__all__ = [
+    "Hit",
+    "HybridWeights",
+    "Mode",
+    "Refinement",
+    "Retriever",
+    "Tuning",
+    "open_retriever",
+    "refined",
+]

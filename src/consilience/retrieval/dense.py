@@ -1,19 +1,27 @@
 """Dense retrieval: the inner product of the question's vector with the store's vectors.
 
-The vectors are read from the store, which has them in the order of its commits, into memory when
-the first question comes, and followed commit by commit from then on. There are no files of its own
-to lose step or be damaged: reading 20,000 vectors costs less than loading an encoder.
+Who may read what, and which documents are asked for, becomes a mask over the rows before anything
+is compared, so that a hidden passage never takes a place. Masks are kept until the next commit:
+the same reader asks again. Where the vectors lie and how they follow the store is `vector_index`'s
+business, how they are searched that of `vectors`.
 """
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consilience.encoding import Encoder
 from consilience.retrieval.ranking import EVERYTHING, Held, Ranking, Scope
-from consilience.retrieval.vectors import VectorTable
-from consilience.store import Changes, IndexRow, Store, require_fingerprint, visible
+from consilience.retrieval.tuning import Tuning
+from consilience.retrieval.vector_files import VectorFiles, WornFilesError, rows_of
+from consilience.retrieval.vector_index import FollowingVectors
+from consilience.store import Store, require_fingerprint, visible
+
+_MASKS = 8  # kept at a time
+
+Mask = NDArray[np.bool_] | None
 
 
 class DenseRanker:
@@ -22,87 +30,100 @@ class DenseRanker:
     Args:
         store: The store whose passages it ranks.
         encoder: The encoder of the store's vectors.
+        tuning: How vectors are searched; None for the defaults.
+        patience: Seconds to wait while another process changes the index.
 
     Raises:
         FingerprintError: The store's vectors are another encoder's.
     """
 
-    def __init__(self, store: Store, encoder: Encoder) -> None:
+    def __init__(
+        self,
+        store: Store,
+        encoder: Encoder,
+        *,
+        tuning: Tuning | None = None,
+        patience: float = 5.0,
+    ) -> None:
         require_fingerprint(store, encoder)
-        self._store = store
-        self._encoder = encoder
+        self._store, self._encoder = store, encoder
+        self._tuning = tuning or Tuning()
         self._lock = threading.Lock()
-        self._rows = _ReadableVectors(encoder.dimension)
-        self._sequence = 0
+        self._vectors = FollowingVectors(
+            store, encoder, index=self._tuning.index, patience=patience
+        )
+        self._masks: dict[Scope, Mask] = {}
+        self._masked: tuple[str, int] = ("", 0)
+        self._encoded: tuple[str, NDArray[np.float32]] | None = None
 
     def rank(self, question: str, *, depth: int, scope: Scope = EVERYTHING) -> Ranking:
         """The passages whose vectors are nearest to the question's, best first."""
         with self._lock:
-            self._catch_up()
-            if len(self._rows) == 0:
+            if not self._vectors.table().files.live.any():
                 return []
         chosen = None if scope.where is None else self._store.matching(scope.where)
-        vector = self._encoder.encode_questions([question])[0]
+        wanted = _Wanted(self._vector(question), depth, scope, chosen)
         with self._lock:
-            return self._rows.search(vector, depth=depth, held=scope.held, chosen=chosen)
+            try:
+                return self._searched(wanted)
+            except WornFilesError:
+                self._vectors.discard()
+                return self._searched(wanted)
 
-    def _catch_up(self) -> None:
-        if self._sequence == self._store.sequence:
-            return
-        with self._store.changes(self._sequence) as changes:
-            require_fingerprint(self._store, self._encoder)
-            if changes.sequence >= self._sequence:
-                self._rows.follow(changes)
-                self._sequence = changes.sequence
-                return
-        # The store was put back to an earlier state.
-        self._rows, self._sequence = _ReadableVectors(self._encoder.dimension), 0
-        self._catch_up()
+    def _vector(self, question: str) -> NDArray[np.float32]:
+        """The question's vector; a search that goes deeper asks for the same one again."""
+        known = self._encoded
+        if known is None or known[0] != question:
+            vector = np.asarray(self._encoder.encode_questions([question])[0], np.float32)
+            known = self._encoded = (question, vector)
+        return known[1]
+
+    def _searched(self, wanted: "_Wanted") -> Ranking:
+        table = self._vectors.table()
+        mask = self._mask(table.files, wanted)
+        candidates = self._tuning.candidates
+        return table.search(wanted.vector, depth=wanted.depth, candidates=candidates, mask=mask)
+
+    def _mask(self, files: VectorFiles, wanted: "_Wanted") -> Mask:
+        """Which rows may be found, `[rows]`; None for all."""
+        state = (files.extent.token, files.extent.sequence)
+        if self._masked != state or len(self._masks) > _MASKS:
+            self._masked, self._masks = state, {}
+        if wanted.scope not in self._masks:
+            self._masks[wanted.scope] = _mask(files, wanted)
+        return self._masks[wanted.scope]
 
 
-class _ReadableVectors:
-    """Vectors with what decides who may read their passages.
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A question on its way to the vectors.
 
-    Passages have few distinct sets of labels, so each set is judged once for a question and the
-    rows are looked up.
+    Attributes:
+        vector: Of the question, `[dimension]`.
+        depth: How many rows are asked for.
+        scope: Among which passages.
+        chosen: The numbers that the scope's filter lets through, ascending; None for all.
     """
 
-    def __init__(self, dimension: int) -> None:
-        self._table = VectorTable(dimension)
-        self._kinds: dict[tuple[str, ...], int] = {}
-        self._kind_of: NDArray[np.int32] = np.empty(0, np.int32)
+    vector: NDArray[np.float32]
+    depth: int
+    scope: Scope
+    chosen: NDArray[np.int64] | None
 
-    def __len__(self) -> int:
-        return len(self._table)
 
-    def follow(self, changes: Changes) -> None:
-        """Forget the rows that are gone and take the new ones in."""
-        self._kind_of = self._kind_of[self._table.remove(changes.removed)]
-        for batch in changes.added:
-            self._table.add([row.number for row in batch], np.stack([row.vector for row in batch]))
-            self._kind_of = np.concatenate([self._kind_of, self._kinds_of(batch)])
+def _mask(files: VectorFiles, wanted: _Wanted) -> Mask:
+    readable = _readable(files, wanted.scope.held)
+    if wanted.chosen is None:
+        return readable
+    among = np.zeros(len(files), np.bool_)
+    among[rows_of(files.numbers, wanted.chosen)] = True
+    return among if readable is None else readable & among
 
-    def _kinds_of(self, batch: list[IndexRow]) -> NDArray[np.int32]:
-        kinds = [self._kinds.setdefault(row.access, len(self._kinds)) for row in batch]
-        return np.array(kinds, np.int32)
 
-    def search(
-        self,
-        vector: NDArray[np.float32],
-        *,
-        depth: int,
-        held: Held,
-        chosen: NDArray[np.int64] | None = None,
-    ) -> Ranking:
-        """The nearest rows that the reader may see, of the chosen numbers, with their scores."""
-        mask = self._readable(held)
-        if chosen is not None:
-            among = np.isin(self._table.numbers, chosen)
-            mask = among if mask is None else mask & among
-        return self._table.search(vector, depth=depth, mask=mask)
-
-    def _readable(self, held: Held) -> NDArray[np.bool_] | None:
-        if held is None:
-            return None
-        kinds = np.array([visible(access, held) for access in self._kinds], np.bool_)
-        return kinds[self._kind_of]
+def _readable(files: VectorFiles, held: Held) -> Mask:
+    """Passages have few distinct sets of labels, so each set is judged once."""
+    if held is None:
+        return None
+    kinds = np.array([visible(access, held) for access in files.extent.kinds], np.bool_)
+    readable: NDArray[np.bool_] = kinds[files.kind_of]
+    return None if kinds.all() else readable

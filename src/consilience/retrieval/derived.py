@@ -9,13 +9,17 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 _POLL = 0.02  # seconds
+_COARSE = 1_000_000_000  # nanoseconds; two changes so close may have the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,70 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     beside.replace(path)
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder but hidden ones (locks), by name."""
+def digests(folder: Path, *, noted: Path | None = None) -> dict[str, str]:
+    """SHA-256 of every file in a folder but hidden ones (locks), by name.
+
+    Args:
+        folder: Where the files are.
+        noted: A file that keeps the digests with what the system knew of each file when it was
+            read: a file that has the same inode, size and times since the same start of the
+            machine is not read again. After a start everything is read once, since files may have
+            been lost with the power. None reads everything.
+    """
+    known = _notes(noted) if noted else {}
     files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return {path.name: _digest(path) for path in files}
+    found = {path.name: _looked_at(path, known.get(path.name)) for path in files}
+    if noted and found != known:
+        _replace(noted, found)
+    return {name: sha for name, (_, sha) in found.items()}
 
 
-def _digest(path: Path) -> str:
+_Look = tuple[str, str]  # what the system knows of a file, and its digest
+
+
+def _looked_at(path: Path, before: _Look | None) -> _Look:
+    stamp = _stamp(path)
+    if before and stamp and before[0] == stamp:
+        return before
+    return stamp, digest(path)
+
+
+def _stamp(path: Path) -> str:
+    """What changes with a file; empty where that cannot be told."""
+    found, started = path.stat(), _started()
+    if not started or time.time_ns() - found.st_ctime_ns < _COARSE:
+        return ""
+    times = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+    return f"{started} {found.st_dev} {found.st_ino} {times}"
+
+
+@lru_cache(maxsize=1)
+def _started() -> str:
+    """A name for the time since the machine was started; empty where the system gives none."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
+
+
+def _notes(path: Path) -> dict[str, _Look]:
+    try:
+        return {name: (stamp, sha) for name, (stamp, sha) in _json(path).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def _replace(path: Path, content: object) -> None:
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    beside.write_text(json.dumps(content), encoding="utf-8")
+    beside.replace(path)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

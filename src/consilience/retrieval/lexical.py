@@ -1,16 +1,15 @@
-"""BM25 over the store's passages, on tantivy fed with this package's own tokens.
+"""BM25 over the store's passages, by this package's own tokens and its own inverted index.
 
-Titles are indexed as the beginning of their passages' text, which measured better than leaving
-them out. Scores are BM25 with k1 = 1.2 and b = 0.75, which tantivy fixes; removed passages count in
-its statistics until it merges them away. Keeping in step with the store is `following`'s business.
+k1, b and what a title is worth are the tuning's, and none of them is in the index: other numbers
+need no other files. Keeping in step with the store is `following`'s business, scoring `scoring`'s.
 """
 
 from collections import Counter
 
-import tantivy
-
-from consilience.retrieval.following import SCHEMA, FollowingIndex, access_terms
+from consilience.retrieval.following import FollowingIndex
 from consilience.retrieval.ranking import EVERYTHING, Ranking, Scope
+from consilience.retrieval.scoring import Bm25, Collection
+from consilience.retrieval.tuning import Tuning
 from consilience.store import Store
 from consilience.text import analyze_question
 
@@ -20,42 +19,31 @@ class LexicalRanker:
 
     Args:
         store: The store whose passages it ranks.
+        tuning: The numbers of the formula; None for those that the store keeps.
         patience: Seconds to wait while another process changes the index.
+
+    Raises:
+        UsageError: The store keeps numbers that this version does not know.
     """
 
-    def __init__(self, store: Store, *, patience: float = 5.0) -> None:
+    def __init__(
+        self, store: Store, *, tuning: Tuning | None = None, patience: float = 5.0
+    ) -> None:
         self._store = store
+        self._tuning = tuning or Tuning.of(store)
         self._index = FollowingIndex(store, patience=patience)
+        self._scorer: tuple[Collection, Bm25] | None = None
 
     def rank(self, question: str, *, depth: int, scope: Scope = EVERYTHING) -> Ranking:
         """The passages that share tokens with the question, best first."""
-        searcher = self._index.searcher()
-        tokens = analyze_question(question)
-        if not tokens:
-            return []
-        # Counting all matches would keep tantivy from skipping those that cannot win.
-        hits = searcher.search(self._query(tokens, scope), limit=depth, count=False).hits
-        numbers = searcher.fast_field_values("number", [address for _, address in hits])
-        ranking = [(int(n or 0), float(s)) for n, (s, _) in zip(numbers, hits, strict=True)]
-        return sorted(ranking, key=lambda ranked: (-ranked[1], ranked[0]))
+        scorer = self._scorer_of(self._index.collection())
+        terms = Counter(analyze_question(question))
+        chosen = None if scope.where is None else self._store.matching(scope.where)
+        return scorer.search(terms, depth=depth, held=scope.held, chosen=chosen)
 
-    def _query(self, tokens: list[str], scope: Scope) -> tantivy.Query:
-        terms = [_term(token, count) for token, count in Counter(tokens).items()]
-        query = tantivy.Query.boolean_query([(tantivy.Occur.Should, term) for term in terms])
-        filters = []
-        if scope.held is not None:
-            filters.append(("access", access_terms(scope.held)))
-        if scope.where is not None:
-            filters.append(("number", self._store.matching(scope.where).tolist()))
-        # A constant score of 0, since a filter must not change the ranking.
-        required = [
-            tantivy.Query.const_score_query(tantivy.Query.term_set_query(SCHEMA, *named), 0.0)
-            for named in filters
-        ]
-        must = [(tantivy.Occur.Must, one) for one in (query, *required)]
-        return tantivy.Query.boolean_query(must) if filters else query
-
-
-def _term(token: str, count: int) -> tantivy.Query:
-    query = tantivy.Query.term_query(SCHEMA, "tokens", token, "freq")
-    return query if count == 1 else tantivy.Query.boost_query(query, float(count))
+    def _scorer_of(self, collection: Collection) -> Bm25:
+        """What scores this state of the index; made anew when the index has moved on."""
+        scorer = self._scorer
+        if scorer is None or scorer[0] is not collection:
+            scorer = self._scorer = (collection, Bm25(collection, self._tuning))
+        return scorer[1]

@@ -1,120 +1,150 @@
-"""Vectors in memory and the search among them, on faiss. Knows neither text, store nor encoder.
+"""The search among vectors: rows are proposed by an index, compared exactly, and ranked.
 
-Every vector is kept twice: as fp16, searched exactly, and as the signs of its components, one bit
-each. From 50,000 vectors on the signs choose a thousand candidates and fp16 ranks those, which
-finds 98.5 to 99.8 % of what an exact search finds at a tenth of its cost, without any training.
+How rows are proposed goes by their number: up to 50,000 all are compared, beyond that those whose
+codes are alike, which finds 98 to 99 % of the ten nearest of an exact search. Where a filter
+leaves few rows they are compared one and all, without any index. Knows neither text, store nor
+encoder, and nothing of who may read what: it is told which rows may be found.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
-import faiss as _faiss
 import numpy as np
 from numpy.typing import NDArray
 
-faiss: Any = _faiss  # its stubs give the C++ signatures, not those of its Python classes
+from consilience.retrieval.candidates import (
+    ApproximateCandidates,
+    Candidates,
+    CodeCandidates,
+    ExactCandidates,
+    half_precision,
+)
+from consilience.retrieval.tuning import IndexName
+from consilience.retrieval.vector_files import Extent, VectorFiles
 
 CODES_FROM = 50_000
-"""The number of vectors from which on candidates are chosen by their signs."""
+"""The number of vectors from which on, left to itself, the search goes by codes."""
 
-CANDIDATES = 1000
-"""How many vectors the signs choose; beyond 2,000 faiss becomes slower than an exact search."""
+_FEW = 4096  # rows that are compared one and all
+_MANY = 16_384  # candidates; beyond that an index is no faster than comparing all
+_BLOCK = 16_384  # rows that are compared at a time
+_PASSED_OVER = 1000  # dead rows for which no row is asked whether it lives
 
 
 class VectorTable:
-    """Numbered unit vectors, compared by inner product.
+    """Numbered unit vectors in files, compared by inner product.
 
     Args:
-        dimension: The length of a vector.
+        folder: Where the files are.
+        extent: How far they count.
+        index: How rows are proposed.
         codes_from: See `CODES_FROM`.
+
+    Attributes:
+        files: The files, with the number and the labels of every row.
+
+    Raises:
+        WornFilesError: The files are not as they were written; so does every method.
     """
 
-    def __init__(self, dimension: int, *, codes_from: int = CODES_FROM) -> None:
-        self._codes_from = codes_from
-        self._numbers: NDArray[np.int64] = np.empty(0, np.int64)
-        self._exact = faiss.IndexScalarQuantizer(
-            dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        self._signs = faiss.IndexBinaryFlat(-(-dimension // 8) * 8)
+    def __init__(
+        self,
+        folder: Path,
+        extent: Extent,
+        *,
+        index: IndexName = "auto",
+        codes_from: int = CODES_FROM,
+    ) -> None:
+        self.files = VectorFiles(folder, extent)
+        self._folder, self._index, self._codes_from = folder, index, codes_from
+        self._compared = half_precision(extent.dimension)
+        self._dead = _dead(self.files)
+        self._name, self._candidates = self._chosen()
 
-    def __len__(self) -> int:
-        return len(self._numbers)
+    def _chosen(self) -> tuple[IndexName, Candidates]:
+        """The index that the number of rows asks for, filled."""
+        name = self._wanted()
+        if name in ("ivf", "hnsw"):
+            return name, ApproximateCandidates(name, self._folder, self.files)
+        dimension = self.files.extent.dimension
+        candidates = ExactCandidates(dimension) if name == "exact" else CodeCandidates(dimension)
+        candidates.grow(self.files)
+        return name, candidates
 
-    @property
-    def numbers(self) -> NDArray[np.int64]:
-        """The number of every row, `[rows]`."""
-        return self._numbers
+    def _wanted(self) -> IndexName:
+        if self._index == "auto" or len(self.files) == 0:
+            return "codes" if len(self.files) >= self._codes_from else "exact"
+        return self._index
 
-    def add(self, numbers: Sequence[int], vectors: NDArray[np.float16]) -> None:
-        """Append rows; `vectors` is `[len(numbers), dimension]`."""
-        self._numbers = np.concatenate([self._numbers, np.asarray(numbers, np.int64)])
-        self._exact.add(np.ascontiguousarray(vectors, np.float32))
-        self._signs.add(_signs(vectors))
+    def grow(self, extent: Extent) -> None:
+        """Follow the files to where they count now."""
+        self.files.grow(extent)
+        self._dead = _dead(self.files)
+        outgrown = isinstance(
+            self._candidates, ApproximateCandidates
+        ) and self._candidates.outgrown(self.files)
+        if outgrown or self._wanted() != self._name:
+            self._name, self._candidates = self._chosen()
+        else:
+            self._candidates.grow(self.files)
 
-    def remove(self, numbers: Sequence[int]) -> NDArray[np.bool_]:
-        """Forget rows; the rows after them move up.
-
-        Returns:
-            Which of the rows there were stay, for what is kept beside them.
-        """
-        stay = ~np.isin(self._numbers, np.asarray(numbers, np.int64))
-        positions = np.flatnonzero(~stay)
-        self._exact.remove_ids(positions)
-        self._signs.remove_ids(positions)
-        self._numbers = self._numbers[stay]
-        return stay
+    def close(self) -> None:
+        """Let the files go."""
+        self.files.close()
 
     def search(
-        self, vector: NDArray[np.float32], *, depth: int, mask: NDArray[np.bool_] | None = None
+        self,
+        vector: NDArray[np.float32],
+        *,
+        depth: int,
+        candidates: int = 1000,
+        mask: NDArray[np.bool_] | None = None,
     ) -> list[tuple[int, float]]:
         """The numbers of the `depth` nearest rows with their inner products, nearest first.
 
         Args:
             vector: The question, `[dimension]`, of length one.
             depth: How many, at least 1.
-            mask: Which rows may be found, `[rows]`; None for all.
+            candidates: How many rows an index that is not exact proposes.
+            mask: Which rows may be found, `[rows]`; None for all that are alive.
         """
-        depth = min(depth, len(self))
-        if depth == 0:
-            return []
-        if self._codes_from <= len(self) and depth <= CANDIDATES:
-            positions, scores = self._among(self._alike(vector, mask), vector)
+        among = self._among(mask)
+        left = len(self.files) if among is None else int(np.count_nonzero(among))
+        count = depth if self._name == "exact" else max(candidates, 2 * depth)
+        if left <= _FEW or count > _MANY:
+            rows = np.arange(len(self.files)) if among is None else np.flatnonzero(among)
         else:
-            positions, scores = self._nearest(vector, depth, mask)
-        numbers = self._numbers[positions]
+            # The dead take at most as many places as there are of them.
+            count += self._dead if among is None else 0
+            rows = self._candidates.propose(vector, count=count, among=among)
+        return self._ranked(rows[self.files.live[rows]], vector, depth)
+
+    def _among(self, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """Which rows to choose among; None for all, where the few dead ones can be passed over."""
+        if mask is not None:
+            return self.files.live & mask
+        return None if self._dead <= _PASSED_OVER else self.files.live
+
+    def _ranked(
+        self, rows: NDArray[np.int64], vector: NDArray[np.float32], depth: int
+    ) -> list[tuple[int, float]]:
+        """The nearest of `rows`, equals by number."""
+        blocks = range(0, len(rows), _BLOCK)
+        nearest = [self._nearest(rows[at : at + _BLOCK], vector, depth) for at in blocks]
+        if not nearest:
+            return []
+        found, scores = (np.concatenate(each) for each in zip(*nearest, strict=True))
+        numbers = self.files.numbers[found]
         order = np.lexsort((numbers, -scores))[:depth]
         return [(int(numbers[i]), float(scores[i])) for i in order]
 
     def _nearest(
-        self, vector: NDArray[np.float32], depth: int, mask: NDArray[np.bool_] | None
+        self, rows: NDArray[np.int64], vector: NDArray[np.float32], depth: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Positions and inner products of the nearest rows."""
-        scores, positions = self._exact.search(vector[None], depth, params=_selecting(mask))
-        found = positions[0] >= 0
-        return positions[0][found], scores[0][found]
-
-    def _alike(
-        self, vector: NDArray[np.float32], mask: NDArray[np.bool_] | None
-    ) -> NDArray[np.int64]:
-        """Positions of the rows whose components have the most signs in common with `vector`."""
-        wanted = min(CANDIDATES, len(self))
-        _, positions = self._signs.search(_signs(vector[None]), wanted, params=_selecting(mask))
-        found: NDArray[np.int64] = positions[0][positions[0] >= 0]
-        return found
-
-    def _among(
-        self, positions: NDArray[np.int64], vector: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The positions with their inner products."""
-        return positions, self._exact.reconstruct_batch(positions) @ vector
+        self._compared.reset()
+        self._compared.add_sa_codes(self.files.vectors(rows).view(np.uint8))
+        scores, places = self._compared.search(vector[None], min(depth, len(rows)))
+        return rows[places[0]], scores[0]
 
 
-def _signs(vectors: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return np.packbits(vectors > 0, axis=1)
-
-
-def _selecting(mask: NDArray[np.bool_] | None) -> Any:
-    if mask is None:
-        return None
-    bits = np.packbits(mask, bitorder="little")
-    return faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+def _dead(files: VectorFiles) -> int:
+    return len(files) - int(np.count_nonzero(files.live))

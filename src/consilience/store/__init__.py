@@ -10,12 +10,14 @@ from consilience.store.base import (
     IndexRow,
     Problem,
     Progress,
+    Record,
     RemoveReport,
     SourceInfo,
     Stats,
     VectorRows,
 )
 from consilience.store.embedding import require_fingerprint
+from consilience.store.origins import NamedFile
 from consilience.store.store import Store
 from consilience.store.where import Where
 
@@ -26,8 +28,10 @@ __all__ = [
     "Changes",
     "EmbedReport",
     "IndexRow",
+    "NamedFile",
     "Problem",
     "Progress",
+    "Record",
     "RemoveReport",
     "SourceInfo",
     "Stats",

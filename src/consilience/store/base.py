@@ -4,7 +4,7 @@ Plain frozen data. Nothing here knows SQL, files or encoders, so every room abov
 the cost of numpy's types alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from consilience.documents import Failure
+    from consilience.documents import Failure, Passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,23 @@ class IndexRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """The rest of what the store knows of a passage, for those who must cite it without the store.
+
+    Attributes:
+        passage: The passage.
+        contributor: Of its document, as filters mean it.
+        language: Of its document: `zh`, `en` or empty.
+        metadata: Of its document.
+    """
+
+    passage: "Passage"
+    contributor: str
+    language: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What an index that has reached one sequence must do to reach another.
 
@@ -49,19 +66,23 @@ class Changes:
     Attributes:
         sequence: The sequence that the changes lead to.
         removed: Numbers to forget, of rows that existed at the sequence the changes start from.
+        died: The commit that removed each of `removed`.
         added: Rows to take in, by number, in batches. To be read once.
         rows: How many rows `added` will yield in all.
         fingerprint: The encoder of the vectors in `added`; empty while nothing was embedded.
         dimension: The length of those vectors; 0 while nothing was embedded.
+        records: Of rows by number, as this snapshot has them; only while `added` is being read.
         close: Ends the snapshot early. Harmless when it has ended.
     """
 
     sequence: int
     removed: list[int]
+    died: list[int]
     added: Iterator[list[IndexRow]]
     rows: int
     fingerprint: str
     dimension: int
+    records: Callable[[Sequence[int]], dict[int, Record]]
     close: Callable[[], None]
 
     def __enter__(self) -> Self:

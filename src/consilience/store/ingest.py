@@ -128,7 +128,7 @@ class Ingest:
         return rows[0][0] if rows else None
 
     def _fail(self, origin: Origin, error: DocumentError) -> None:
-        self._report.failed.append(Failure(origin.name, error.message))
+        self._report.failed.append(Failure(origin.name, error.message, error.hint))
         self._meter.skip(origin.name, origin.size)
 
     def _enqueue(self, origin: Origin, draft: Draft) -> None:
@@ -144,6 +144,7 @@ class Ingest:
         """Embed what is pending, then commit origin by origin."""
         self._embed_wanted()
         for origin, draft in self._pending:
+            self._heed_cancel()
             self._commit(origin, draft)
         self._pending.clear()
         self._vectors.clear()

@@ -26,9 +26,23 @@ from consilience.store.base import AddOptions
 from consilience.store.drafts import Part, keep_whole, split_document
 from consilience.store.frames import Frame, documents_of
 
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file that is known under another name than its own, as an upload is.
+
+    Attributes:
+        path: Where its bytes are; may be gone once it has been added.
+        name: Its name in the store, which also says the format.
+    """
+
+    path: Path
+    name: str
+
+
 Given = Document | Passage
-Item = str | Path | Given | Frame | Iterable[str | Path | Given]
-"""What `Store.add` takes: paths, documents, passages, tables, and lists of these."""
+Item = str | Path | NamedFile | Given | Frame | Iterable[str | Path | NamedFile | Given]
+"""What `Store.add` takes: paths, files, documents, passages, tables, and lists of these."""
 
 
 class Origin(Protocol):
@@ -60,7 +74,10 @@ class Origin(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileOrigin:
-    """One file; it may hold several documents."""
+    """One file; it may hold several documents.
+
+    One that is kept under another name cannot be looked for on disk by it: `is_file` is not set.
+    """
 
     path: Path
     name: str
@@ -85,8 +102,12 @@ class FileOrigin:
 
     def parts(self, options: AddOptions) -> tuple[Part, ...]:
         """Read in the limited child process of `consilience.documents`, then split."""
-        documents = read_document(self.path, source=self.name)
+        documents = read_document(self.path, source=self.name, name=self._called)
         return tuple(split_document(document, options) for document in documents)
+
+    @property
+    def _called(self) -> str:
+        return "" if self.is_file else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +164,7 @@ def _part(item: Given, options: AddOptions) -> Part:
 
 
 def collect(items: Iterable[Item]) -> Collected:
-    """Sort items into origins: files first, then objects, each in the order given.
+    """Sort items into origins: paths first, then named files, then objects, in the order given.
 
     Raises:
         UsageError: An item is of no kind that can be added.
@@ -151,20 +172,21 @@ def collect(items: Iterable[Item]) -> Collected:
     flat = list(_flatten(items))
     paths = [Path(item) for item in flat if isinstance(item, str | Path)]
     found = list(find_documents(paths))
-    files = [_file_origin(entry) for entry in found if isinstance(entry, Found)]
-    given = _given_origins(item for item in flat if not isinstance(item, str | Path))
+    files = [_file_origin(o.path, o.source, is_file=True) for o in found if isinstance(o, Found)]
+    named = [_file_origin(o.path, o.name, is_file=False) for o in flat if isinstance(o, NamedFile)]
+    given = _given_origins(item for item in flat if isinstance(item, Document | Passage))
     return Collected(
-        origins=[*files, *given],
+        origins=[*files, *named, *given],
         failed=[entry for entry in found if isinstance(entry, Failure)],
         skipped=sum(isinstance(entry, Skipped) for entry in found),
         below=[_prefix(path) for path in paths if path.is_dir()],
     )
 
 
-def _flatten(items: Iterable[object]) -> Iterator[str | Path | Given]:
+def _flatten(items: Iterable[object]) -> Iterator[str | Path | NamedFile | Given]:
     for item in items:
         match item:
-            case str() | Path() | Document() | Passage():
+            case str() | Path() | NamedFile() | Document() | Passage():
                 yield item
             case Frame():
                 yield from documents_of(item)
@@ -177,12 +199,12 @@ def _flatten(items: Iterable[object]) -> Iterator[str | Path | Given]:
                 )
 
 
-def _file_origin(found: Found) -> FileOrigin:
+def _file_origin(path: Path, name: str, *, is_file: bool) -> FileOrigin:
     try:
-        size = found.path.stat().st_size
+        size = path.stat().st_size
     except OSError:
         size = 0  # Gone since it was found; reading it will give the reason.
-    return FileOrigin(found.path, found.source, size)
+    return FileOrigin(path, name, size, is_file)
 
 
 def _given_origins(given: Iterable[Given]) -> Iterator[Origin]:

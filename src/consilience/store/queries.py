@@ -6,6 +6,7 @@ statements reads them on a snapshot connection. Nothing here writes.
 
 import difflib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from consilience.documents import Document, Passage
 from consilience.errors import MissingError
 from consilience.store import rows
-from consilience.store.base import Changes, IndexRow, SourceInfo, Stats, VectorRows
+from consilience.store.base import Changes, IndexRow, Record, SourceInfo, Stats, VectorRows
 from consilience.store.connection import Database, read_meta
 
 BATCH = 1024
@@ -28,20 +29,32 @@ def changes_since(database: Database, since: int) -> Changes:
     """What happened after the commit `since`, on one snapshot."""
     connection = database.snapshot()
     with database.translated():
+        removed = _removed_since(connection, since)
         return Changes(
             sequence=read_meta(connection, "sequence"),
-            removed=_removed_since(connection, since),
+            removed=[number for number, _ in removed],
+            died=[died for _, died in removed],
             added=_added_since(database, connection, since),
             rows=_count_since(connection, since),
             fingerprint=read_meta(connection, "fingerprint"),
             dimension=read_meta(connection, "dimension"),
+            records=partial(_records, database, connection),
             close=connection.close,
         )
 
 
-def _removed_since(connection: apsw.Connection, since: int) -> list[int]:
-    sql = "SELECT number FROM tombstones WHERE died > ?1 AND born <= ?1 ORDER BY number"
-    return [number for (number,) in connection.execute(sql, (since,))]
+def _removed_since(connection: apsw.Connection, since: int) -> list[tuple[int, int]]:
+    sql = "SELECT number, died FROM tombstones WHERE died > ?1 AND born <= ?1 ORDER BY number"
+    return [(number, died) for number, died in connection.execute(sql, (since,))]
+
+
+def _records(
+    database: Database, connection: apsw.Connection, numbers: Sequence[int]
+) -> dict[int, Record]:
+    sql = f"SELECT p.number, {rows.RECORD_COLUMNS} {_FROM_PASSAGES} WHERE p.number IN carray(?)"
+    with database.translated():
+        found = connection.execute(sql, (rows.numbers_array(numbers),))
+        return {row[0]: rows.record_from(row[1:]) for row in found}
 
 
 def _count_since(connection: apsw.Connection, since: int) -> int:
@@ -89,6 +102,14 @@ def vectors_by_number(database: Database, numbers: Sequence[int]) -> VectorRows:
     )
 
 
+def numbers_by_id(database: Database, ids: Sequence[str]) -> dict[str, int]:
+    """The numbers of the passages that still exist."""
+    if not ids:
+        return {}
+    sql = "SELECT id, number FROM passages WHERE id IN carray(?)"
+    return dict(database.execute(sql, (apsw.carray(tuple(ids)),)))
+
+
 def passage_by_id(database: Database, id_: str) -> Passage:
     """The passage of that id. Raises MissingError when there is none."""
     sql = f"SELECT {rows.PASSAGE_COLUMNS} {_FROM_PASSAGES} WHERE p.id = ?"
@@ -118,6 +139,12 @@ def missing_source(connection: apsw.Connection, folder: Path, source: str) -> Mi
     close = difflib.get_close_matches(source, names, n=3)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"consilience show --store {folder}"
     return MissingError(f"there is no source {source!r} in the store at {folder}", hint=hint)
+
+
+def stamp_of_origin(database: Database, name: str) -> str:
+    """The stamp of an origin; empty when there is none, or some of its documents are gone."""
+    found = database.execute("SELECT stamp FROM origins WHERE name = ?", (name,))
+    return str(found[0][0]) if found else ""
 
 
 def all_sources(database: Database) -> list[SourceInfo]:

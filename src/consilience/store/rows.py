@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consilience.documents import Document, Page, Passage
-from consilience.store.base import IndexRow, SourceInfo, Stats
+from consilience.store.base import IndexRow, Record, SourceInfo, Stats
 
 PASSAGE_COLUMNS = (
     'p.id, p.text, d.title, d.source, p.page, p.start, p."end", p.contributor, p.access'
 )
+RECORD_COLUMNS = f"{PASSAGE_COLUMNS}, d.contributor, d.language, d.metadata"
 INDEX_COLUMNS = "p.number, d.title, p.text, p.vector, p.access, p.contributor"
 DOCUMENT_COLUMNS = "text, source, title, id, language, contributor, access, metadata, pages"
 
@@ -54,6 +55,12 @@ def passage_from(row: tuple[Any, ...]) -> Passage:
     id_, text, title, source, page, start, end, contributor, access = row
     labels = labels_from(access)
     return Passage(id_, text, title, source, page, start, end, contributor, labels)
+
+
+def record_from(row: tuple[Any, ...]) -> Record:
+    """A record out of a row of `RECORD_COLUMNS`."""
+    *passage, contributor, language, metadata = row
+    return Record(passage_from(tuple(passage)), contributor, language, json.loads(metadata))
 
 
 def index_row_from(row: tuple[Any, ...]) -> IndexRow:

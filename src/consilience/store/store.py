@@ -135,9 +135,9 @@ class Store:
         taken in is reported in `failed` and stops nothing else.
 
         Args:
-            *items: Files, folders, `Document` and `Passage` objects, tables with a column `text`,
-                and lists of these. Passages are kept as they are, and together with the others of
-                their source replace what the store had of it; documents are split.
+            *items: Files, folders, `NamedFile`, `Document` and `Passage` objects, tables with a
+                column `text`, and lists of these. Passages are kept as they are, and together with
+                the others of their source replace what the store had of it; documents are split.
             options: Labels, pruning, batch size, cancellation.
             progress: Told after every step.
 
@@ -208,6 +208,10 @@ class Store:
         """Passages by number, in the order asked for; numbers that are gone are left out."""
         return queries.passages_by_number(self._database, numbers)
 
+    def numbers(self, ids: Sequence[str]) -> dict[str, int]:
+        """The number of each passage by its id; those that are gone are left out."""
+        return queries.numbers_by_id(self._database, ids)
+
     def matching(self, where: Where) -> NDArray[np.int64]:
         """The numbers of the passages whose documents a filter lets through, `[n]`, ascending.
 
@@ -261,6 +265,17 @@ class Store:
     def sources(self) -> list[SourceInfo]:
         """Every document, by source."""
         return queries.all_sources(self._database)
+
+    def stamp(self, origin: str) -> str:
+        """A digest of all that the documents of a file or object were made from.
+
+        Args:
+            origin: Its name, as `SourceInfo.origin` has it.
+
+        Returns:
+            Empty where there is no such origin, or not all of its documents are left.
+        """
+        return queries.stamp_of_origin(self._database, origin)
 
     def stats(self) -> Stats:
         """The store in numbers."""

@@ -5,8 +5,13 @@ question words leave questions alone. It knows no dictionary: Han, kana and Hang
 characters and pairs of neighbours, which measured better than a word segmenter
 (`docs/benchmarks/retrieval.md`); words of other scripts are folded, stopped and stemmed. It keeps
 no offsets: what is cited is a passage, never a token.
+
+No token reaches across white space, so the tokens of each piece of text between two blanks are
+worked out once and remembered: running text repeats most of its words.
 """
 
+import re
+import threading
 import unicodedata
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -20,6 +25,7 @@ from consilience.text.stopwords import CHINESE_QUESTION, ENGLISH
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー"
 _LETTER = rf"[^\W_{_CJK}]"
 _CHUNK = regex.compile(rf"(?P<cjk>[{_CJK}]+)|{_LETTER}+(?:[-'.,]{_LETTER}+)*")
+_ASCII_CHUNK = re.compile(r"[A-Za-z0-9]+(?:[-'.,][A-Za-z0-9]+)*")
 _CONNECTOR = regex.compile("[-'.,]")
 _THOUSANDS = regex.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _DECIMAL = regex.compile(r"v?(\d+\.\d+)")
@@ -29,6 +35,8 @@ _NEGATION = regex.compile(r"n't$", regex.IGNORECASE)
 _NUMBER_WITH_UNIT = regex.compile(r"(\d+)(\p{L}+)")
 _ACCENTS = regex.compile(r"[\u0300-\u036f]+")
 _QUESTION_WORDS = regex.compile(CHINESE_QUESTION)
+_EDGES = ".,;:!?\"'()[]"  # what no token begins or ends with
+_REMEMBERED = 40  # characters of the longest piece that is remembered: not the whole text of a page
 _SPELLINGS = str.maketrans("’‘ʼ‐‑", "'''--")
 
 
@@ -47,11 +55,12 @@ def analyze(text: str) -> list[str]:
         >>> analyze("1,200.50 kg, 2024-05-01")
         ['1200.50', 'kg', '2024', '5', '1']
     """
-    folded = fold_han(unicodedata.normalize("NFKC", text)).translate(_SPELLINGS)
     return [
         token
-        for chunk in _CHUNK.finditer(folded)
-        for token in (_characters if chunk["cjk"] else _words)(chunk[0])
+        for piece in text.split()
+        for token in (
+            _remembered(piece.strip(_EDGES)) if len(piece) <= _REMEMBERED else _tokens(piece)
+        )
     ]
 
 
@@ -67,8 +76,25 @@ def analyze_question(question: str) -> list[str]:
         >>> analyze_question("年假有多少天？")
         ['年', '假', '有', '年假', '假有', '天']
     """
+    if question.isascii():
+        return analyze(question)
     folded = fold_han(unicodedata.normalize("NFKC", question))
     return analyze(_QUESTION_WORDS.sub(" ", folded)) or analyze(folded)
+
+
+def _tokens(piece: str) -> tuple[str, ...]:
+    """The tokens of a piece of text without white space."""
+    if piece.isascii():
+        return tuple(chain.from_iterable(map(_words, _ASCII_CHUNK.findall(piece))))
+    folded = fold_han(unicodedata.normalize("NFKC", piece)).translate(_SPELLINGS)
+    return tuple(
+        token
+        for chunk in _CHUNK.finditer(folded)
+        for token in (_characters if chunk["cjk"] else _words)(chunk[0])
+    )
+
+
+_remembered = lru_cache(maxsize=1 << 17)(_tokens)
 
 
 def _characters(run: str) -> list[str]:
@@ -76,9 +102,10 @@ def _characters(run: str) -> list[str]:
     return [*run, *map("".join, pairwise(run))]
 
 
-@lru_cache(maxsize=1 << 16)
 def _words(chunk: str) -> tuple[str, ...]:
     """The tokens of letters and digits that no space divides: a word, number, date or address."""
+    if chunk.isalpha():
+        return _leaf(chunk)
     pieces = chunk.split("-")
     tokens = tuple(chain.from_iterable(map(_unhyphenated, pieces)))
     if len(pieces) == 2 and chunk[0].isalpha():
@@ -104,6 +131,8 @@ def _leaf(leaf: str) -> tuple[str, ...]:
     word = _plain(leaf)
     if not word or (word in ENGLISH and (len(leaf) == 1 or not leaf.isupper())):
         return ()
+    if word.isalpha():
+        return (_stem(word),)
     if amount := _NUMBER_WITH_UNIT.fullmatch(word):
         return (word, _number(amount[1]), amount[2])  # 5km meets 5 km, and line 32M itself
     return (_number(word) if word.isdecimal() else _stem(word),)
@@ -124,6 +153,15 @@ def _number(digits: str) -> str:
 
 
 def _stem(word: str) -> str:
-    # A stemmer must not be shared between threads, and costs less to make than to lock.
-    stem: str = Stemmer.Stemmer("english").stemWord(word)
+    stem: str = _stemmers.english.stemWord(word)
     return stem
+
+
+class _Stemmers(threading.local):
+    """A stemmer of its own for each thread, since none may be shared."""
+
+    def __init__(self) -> None:
+        self.english = Stemmer.Stemmer("english", 0)  # without its own memory of words
+
+
+_stemmers = _Stemmers()

@@ -24,12 +24,24 @@ ObjectiveName = Literal[
     "reader",
     "info_nce",
     "abstain",
+    "distil",
+    "distil_posterior",
+    "distil_states",
 ]
 """Objectives that learn from questions and answers, by the name they have in a config."""
 
-JOINT: frozenset[str] = frozenset(
-    {"sequence", "token", "emdr2", "perplexity", "attention", "leave_one_out", "fid"}
-)
+TAUGHT: frozenset[str] = frozenset({"distil", "distil_posterior", "distil_states"})
+"""Objectives that learn from a teacher, over the passages that the teacher proposes."""
+
+JOINT: frozenset[str] = TAUGHT | {
+    "sequence",
+    "token",
+    "emdr2",
+    "perplexity",
+    "attention",
+    "leave_one_out",
+    "fid",
+}
 """Objectives that sum over retrieved passages and so need a store."""
 
 Part = Literal["question_encoder", "passage_encoder", "generator", "temperature"]
@@ -108,6 +120,78 @@ class RefreshSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DistilSettings:
+    """A large model that teaches, and how small the model is that learns from it."""
+
+    teacher: Annotated[
+        str | None,
+        Setting(
+            "The model that teaches; `shipped` is the one that ships, none is no teacher.",
+            "教师模型；shipped 为自带模型，none 为没有教师。",
+        ),
+    ] = None
+    encoder_layers: Annotated[
+        int | None,
+        Setting(
+            "Layers of each of the student's encoders; none is as many as the teacher has.",
+            "学生每个编码器的层数；none 与教师相同。",
+            least=1,
+        ),
+    ] = None
+    decoder_layers: Annotated[
+        int | None,
+        Setting(
+            "Layers of the student's decoder; none is as many as the teacher has.",
+            "学生解码器的层数；none 与教师相同。",
+            least=1,
+        ),
+    ] = None
+    hidden_size: Annotated[
+        int | None,
+        Setting(
+            "Width of the student; none is the teacher's.", "学生的宽度；none 与教师相同。", least=1
+        ),
+    ] = None
+    answers: Annotated[
+        Literal["data", "teacher"],
+        Setting(
+            "Learn the answers of the data, or those that the teacher gives.",
+            "学习数据中的答案，或教师给出的答案。",
+        ),
+    ] = "data"
+    temperature: Annotated[
+        float,
+        Setting(
+            "Above 1 the teacher's second choices count more.",
+            "大于 1 时教师的次选更受重视。",
+            least=0.01,
+            most=100,
+        ),
+    ] = 2.0
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the student is cut out of the teacher."""
+        return any((self.encoder_layers, self.decoder_layers, self.hidden_size))
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularySettings:
+    """Words that the model learns to read and write whole."""
+
+    tokens: Annotated[
+        int, Setting("New words at most; 0 for none.", "最多新增的词数；0 为不新增。", least=0)
+    ] = 0
+    texts: Annotated[
+        tuple[Path, ...],
+        Setting(
+            "Text files that they come from; without any, the store and the training questions.",
+            "新词来自的文本文件；不写则来自知识库和训练问题。",
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CollapseSettings:
     """When retrieval is taken to have collapsed."""
 
@@ -156,6 +240,10 @@ class TrainConfig:
     ] = ()
     adapter: Annotated[AdapterSettings, Setting("Adapters.", "适配器。")] = AdapterSettings()
     refresh: Annotated[RefreshSettings, Setting("Index refresh.", "索引更新。")] = RefreshSettings()
+    vocabulary: Annotated[VocabularySettings, Setting("Vocabulary.", "词表。")] = (
+        VocabularySettings()
+    )
+    distil: Annotated[DistilSettings, Setting("Distillation.", "蒸馏。")] = DistilSettings()
     collapse: Annotated[CollapseSettings, Setting("Collapse.", "检索塌缩。")] = CollapseSettings()
     k: Annotated[int, Setting("Passages summed over.", "求和的段落数。", least=1, most=1000)] = 5
     mode: Annotated[
@@ -269,6 +357,8 @@ def _contradictions(config: TrainConfig) -> Iterator[str]:
         yield "objectives name nothing with a weight above 0"
     if config.joint and config.store is None:
         yield f"objectives {', '.join(config.objectives)} sum over passages, but store is none"
+    yield from _without_teacher(config)
+    yield from _without_new_vectors(config)
     if not config.data.train:
         yield "data.train names no file"
     if config.patience is not None and config.evaluate_every is None:
@@ -284,3 +374,29 @@ def _contradictions(config: TrainConfig) -> Iterator[str]:
         yield f"refresh.mode is {config.refresh.mode}, but passage_encoder is not in train"
     if "passage_encoder" in config.train and config.joint and config.refresh.mode == "never":
         yield "passage_encoder is in train, so refresh.mode must not be never"
+
+
+def _without_teacher(config: TrainConfig) -> Iterator[str]:
+    """What a teacher is needed for, and what a teacher is not needed for."""
+    taught = sorted(name for name, weight in config.objectives.items() if weight and name in TAUGHT)
+    distil = config.distil
+    if distil.teacher is None and taught:
+        yield f"objectives {', '.join(taught)} learn from a teacher, but distil.teacher is none"
+    if distil.teacher is None and (distil.cuts or distil.answers == "teacher"):
+        yield "distil asks for a student or answers of a teacher, but distil.teacher is none"
+    if distil.teacher is not None and not taught and distil.answers == "data":
+        yield f"distil.teacher teaches nothing: no objective of {', '.join(sorted(TAUGHT))}"
+    if distil.cuts and config.model is not None:
+        yield "model names a student and distil asks to cut one"
+
+
+def _without_new_vectors(config: TrainConfig) -> Iterator[str]:
+    """New words change how passages are read, and so their vectors."""
+    if not config.vocabulary.tokens:
+        if config.vocabulary.texts:
+            yield "vocabulary.texts is given, but vocabulary.tokens is 0"
+        return
+    if config.joint and "passage_encoder" not in config.train:
+        yield "vocabulary adds words, which changes vectors, but passage_encoder is not in train"
+    if config.distil.teacher is not None:
+        yield "vocabulary adds words, and a student must have its teacher's vocabulary"

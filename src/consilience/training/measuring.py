@@ -15,7 +15,8 @@ from consilience.model.fusion import log_prior
 from consilience.text import language_of
 from consilience.training.data import holds
 from consilience.training.examples import Example
-from consilience.training.learner import Learner, Work
+from consilience.training.learner import Learner
+from consilience.training.work import Work
 
 DEPTH = 5
 """Passages among which the right one counts as found."""

@@ -87,6 +87,11 @@ class PassageIndex:
         vectors = np.stack([vector for _, _, vector in rows])
         self.vectors = torch.from_numpy(vectors.astype(np.float32))
 
+    @property
+    def names(self) -> list[str]:
+        """The passages' names, by place."""
+        return list(self._place_of)
+
     def place(self, passage_id: str) -> int | None:
         """The place of a passage by its name; None when the store does not hold it."""
         return self._place_of.get(passage_id)

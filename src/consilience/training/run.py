@@ -4,6 +4,9 @@
       config.json        the settings
       data.txt           the card of the data
       log.jsonl          one line for every logged step and every measurement
+      start/             the model before its first step, where it is cut out of a teacher or has
+                         new words
+      answers.jsonl      what the teacher answered, where it is asked to
       knowledge/         a copy of the store, where the passage encoder moves
       checkpoint-N/      see `checkpoint`
       model/             the trained model, as `Rag.save` writes it
@@ -28,11 +31,11 @@ from consilience.encoding import Encoder
 from consilience.encoding.compact import CompactEncoder, retriever_fingerprint
 from consilience.encoding.folder import ModelFolder
 from consilience.errors import DependencyError, UsageError
-from consilience.model.loading import tensors_of
+from consilience.model.loading import load_parts, tensors_of
 from consilience.model.rag import Rag
 from consilience.model.text_encoder import TextEncoder
 from consilience.questions import Context, Question, read_questions
-from consilience.store import Store
+from consilience.store import Store, require_fingerprint
 from consilience.training.batches import LengthBuckets, mixture_weights
 from consilience.training.card import card_of
 from consilience.training.checkpoint import latest_checkpoint
@@ -40,13 +43,23 @@ from consilience.training.collapse import CollapseLimits
 from consilience.training.config import TrainConfig
 from consilience.training.data import without_leaks
 from consilience.training.examples import Example, make_examples
-from consilience.training.learner import Learner, LearnerOptions
+from consilience.training.learner import Learner
 from consilience.training.measuring import Measurement
 from consilience.training.preparing import merge_adapters, prepare
 from consilience.training.proposals import PassageIndex
 from consilience.training.settings import as_json
+from consilience.training.student import cut_student
+from consilience.training.teaching import (
+    Teacher,
+    answered_by,
+    fit_states,
+    opened_teacher,
+    require_same_passages,
+)
 from consilience.training.trainer import RagTrainer, moving
+from consilience.training.vocabulary import extend_vocabulary, read_lines
 from consilience.training.watching import CollapseWatch, IndexRefresh, JsonLog, Patience, Told
+from consilience.training.work import LearnerOptions, Work
 
 MINED = 20
 """Passages that BM25 proposes for hard negatives."""
@@ -109,8 +122,8 @@ def train(
     card = card_of({"train": [q for one in sets for q in one], "dev": dev}).text()
     (config.output / "data.txt").write_text(card + "\n", encoding="utf-8")
     say(card)
-    with _opened(config) as store:
-        return _Run(config, store, say, progress).go(sets, dev)
+    with _opened(config) as store, opened_teacher(config) as teacher:
+        return _Run(config, store, teacher, sets, say=say, progress=progress).go(sets, dev)
 
 
 class _Run:
@@ -119,21 +132,85 @@ class _Run:
     Args:
         config: The settings.
         store: What passages come from; None for a run without.
+        teacher: Who teaches; None for a run without.
+        sets: The questions, which new words may come from.
         say: As `train`.
         progress: As `train`.
     """
 
     def __init__(
-        self, config: TrainConfig, store: Store | None, say: Say, progress: Counter | None
+        self,
+        config: TrainConfig,
+        store: Store | None,
+        teacher: Teacher | None,
+        sets: Sequence[Sequence[Question]],
+        *,
+        say: Say,
+        progress: Counter | None,
     ) -> None:
         self.config, self.store, self.say, self.progress = config, store, say, progress
+        self.teacher = teacher
         torch.manual_seed(config.seed)
-        self.rag = Rag.load(config.model)
+        self.rag = Rag.load(self._start(sets))
         prepare(self.rag, config)
+        self._fit_vectors()
         self.index = None if store is None else PassageIndex(store)
+        options = self._options()
         self.learner = Learner(
-            self.rag.model, _texts(self.rag), index=self.index, options=self._options()
+            self.rag.model,
+            _texts(self.rag),
+            index=self.index,
+            options=options,
+            teacher=None if teacher is None else teacher.learner(options),
         )
+        if teacher is not None and self.index is not None:
+            require_same_passages(teacher.index, self.index)
+
+    def _start(self, sets: Sequence[Sequence[Question]]) -> str | Path | None:
+        """The model that the run starts from: named, cut out of the teacher, or with new words."""
+        config = self.config
+        if self.teacher is not None and config.distil.cuts:
+            return cut_student(self.teacher.rag, config.distil, config.output / "start")
+        if not config.vocabulary.tokens:
+            return config.model
+        place, origin = config.output / "start", load_parts(config.model).origin
+        if not isinstance(origin, ModelFolder):
+            raise UsageError(
+                f"the vocabulary of {config.model} cannot be extended",
+                hint="leave vocabulary out, or start from a model of this package's own format",
+            )
+        texts = self._texts_to_know(sets)
+        found = extend_vocabulary(origin, texts, count=config.vocabulary.tokens, place=place)
+        if found:
+            self.say(f"{len(found)} new words, among them {', '.join(found[:10])}")
+        return place
+
+    def _texts_to_know(self, sets: Sequence[Sequence[Question]]) -> Iterator[str]:
+        """What new words are looked for in."""
+        if self.config.vocabulary.texts:
+            for path in self.config.vocabulary.texts:
+                yield from read_lines(path)
+            return
+        for question in (one for each in sets for one in each):
+            yield from (question.question, question.context, *question.answers)
+        if self.store is not None:
+            with self.store.changes(0) as changes:
+                for batch in changes.added:
+                    yield from (f"{row.title}\n{row.text}" for row in batch)
+
+    def _fit_vectors(self) -> None:
+        """The store's vectors must be those of the encoder that learns, before the first step.
+
+        Raises:
+            FingerprintError: They are another encoder's, and the run may not make them anew.
+        """
+        encoder = self.rag.encoder
+        if self.store is None or encoder is None or not self.config.joint:
+            return
+        if not self.moving:
+            require_fingerprint(self.store, encoder)
+        elif latest_checkpoint(self.config.output) is None:
+            self.store.re_embed(current_encoder(self.rag))
 
     @property
     def moving(self) -> bool:
@@ -142,7 +219,7 @@ class _Run:
 
     def go(self, sets: Sequence[Sequence[Question]], dev: Sequence[Question]) -> Trained:
         """Train to the end."""
-        examples = [self._examples(without_leaks(one, dev)) for one in sets]
+        examples = [self._examples(self._taught(without_leaks(one, dev))) for one in sets]
         if not any(examples):
             raise UsageError(
                 "no question of data.train can be learned from: none has an answer",
@@ -155,6 +232,14 @@ class _Run:
         patience.restore_best()
         return self._finish(trainer, before)
 
+    def _taught(self, questions: Sequence[Question]) -> Sequence[Question]:
+        """The questions, with the teacher's answers where those are to be learned."""
+        if self.teacher is None or self.config.distil.answers == "data":
+            return questions
+        place = self.config.output / "answers.jsonl"
+        chosen = questions[: self.config.data.limit]
+        return answered_by(self.teacher, chosen, place, k=self.config.k)
+
     def _options(self) -> LearnerOptions:
         config = self.config
         return LearnerOptions(
@@ -164,6 +249,7 @@ class _Run:
             moving=self.moving,
             temperature=config.temperature,
             lexical=None if config.mode == "dense" else self._found,
+            softening=config.distil.temperature,
         )
 
     def _found(self, questions: Sequence[str], k: int) -> Tensor:
@@ -207,6 +293,7 @@ class _Run:
         self, sets: Sequence[Sequence[Example]], dev: Sequence[Example]
     ) -> tuple[RagTrainer, IndexRefresh, Patience]:
         config, examples = self.config, [one for each in sets for one in each]
+        fit_states(self.learner, Work(self.learner, examples[:1]))
         refresh = IndexRefresh(
             config.refresh,
             publish=self._publish,

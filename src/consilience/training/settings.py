@@ -76,7 +76,13 @@ def leaves(cls: type, prefix: str = "") -> Iterator[Leaf]:
             yield Leaf(path, kind, setting, None if required else default, required)
 
 
-def read_settings(cls: type[T], path: Path, overrides: Mapping[str, Any] | None = None) -> T:
+def read_settings(
+    cls: type[T],
+    path: Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    verb: str = "train",
+) -> T:
     """Read a YAML or JSON file as settings.
 
     Args:
@@ -84,6 +90,7 @@ def read_settings(cls: type[T], path: Path, overrides: Mapping[str, Any] | None 
         path: The file.
         overrides: Values by dotted key that take the place of the file's; strings are parsed as
             YAML would.
+        verb: Of the command line, whose help lists the keys.
 
     Raises:
         MissingError: There is no such file.
@@ -104,7 +111,7 @@ def read_settings(cls: type[T], path: Path, overrides: Mapping[str, Any] | None 
         raise UsageError(
             f"{path} holds {type(found).__name__}, not settings", hint="write lines of `key: value`"
         )
-    return parse_settings(cls, merged(found, overrides or {}), source=str(path))
+    return parse_settings(cls, merged(found, overrides or {}), source=str(path), verb=verb)
 
 
 def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,8 +128,16 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     return dict(found)
 
 
-def parse_settings(cls: type[T], values: Mapping[str, Any], *, source: str) -> T:
+def parse_settings(
+    cls: type[T], values: Mapping[str, Any], *, source: str, verb: str = "train"
+) -> T:
     """Check values against a settings class and build it.
+
+    Args:
+        cls: The settings class.
+        values: By key, groups as mappings.
+        source: Where they come from, for people.
+        verb: Of the command line, whose help lists the keys.
 
     Raises:
         UsageError: With every mistake that there is.
@@ -133,7 +148,7 @@ def parse_settings(cls: type[T], values: Mapping[str, Any], *, source: str) -> T
         count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise UsageError(
             f"{count} in {source}: " + "; ".join(mistakes),
-            hint="consilience train --help lists every key",
+            hint=f"consilience {verb} --help lists every key",
         )
     return built  # type: ignore[no-any-return]
 
@@ -152,7 +167,7 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str, mistakes: list[str
         path = f"{prefix}{name}"
         if name not in values:
             if _default(field) is MISSING:
-                mistakes.append(f"{path} is missing ({_allowed(kind, setting)})")
+                mistakes.append(f"{path} is missing ({allowed(kind, setting)})")
             continue
         if is_dataclass(kind) and isinstance(values[name], Mapping):
             arguments[name] = _build(_as_class(kind), values[name], f"{path}.", mistakes)
@@ -165,12 +180,12 @@ def _value(path: str, kind: Any, setting: Setting, value: Any, mistakes: list[st
     try:
         found = _as_kind(kind, value)
     except (TypeError, ValueError):
-        mistakes.append(f"{path} is {value!r}, allowed: {_allowed(kind, setting)}")
+        mistakes.append(f"{path} is {value!r}, allowed: {allowed(kind, setting)}")
         return None
     numbers = found.values() if isinstance(found, dict) else (found,)
     for number in numbers:
         if _outside(number, setting):
-            mistakes.append(f"{path} is {value!r}, allowed: {_allowed(kind, setting)}")
+            mistakes.append(f"{path} is {value!r}, allowed: {allowed(kind, setting)}")
             break
     return found
 
@@ -253,18 +268,18 @@ def _whole(value: Any) -> int:
     return int(number)
 
 
-def _allowed(kind: Any, setting: Setting) -> str:
+def allowed(kind: Any, setting: Setting) -> str:
     """What a setting may be, for people."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         inner = next(part for part in parts if part is not type(None))
-        return f"{_allowed(inner, setting)}, or none"
+        return f"{allowed(inner, setting)}, or none"
     if origin is Literal:
         return " | ".join(map(str, parts))
     if origin is tuple:
-        return f"a list of {_allowed(parts[0], setting)}"
+        return f"a list of {allowed(parts[0], setting)}"
     if origin is dict:
-        return f"a table of {_allowed(parts[0], Setting('', ''))} to {_allowed(parts[1], setting)}"
+        return f"a table of {allowed(parts[0], Setting('', ''))} to {allowed(parts[1], setting)}"
     words = {bool: "true | false", int: "a whole number", float: "a number", str: "text"}
     named = words.get(kind, "a path" if kind is Path else "settings of its own")
     return f"{named}{_bounds(setting)}" if kind in (int, float) else named

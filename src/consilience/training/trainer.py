@@ -31,8 +31,9 @@ from consilience.training.checkpoint import (
     restore_random_states,
     write_checkpoint,
 )
+from consilience.training.contrasting import contrast_in_chunks
 from consilience.training.examples import Example
-from consilience.training.learner import Learner, contrast_in_chunks
+from consilience.training.learner import Learner
 from consilience.training.watching import Noting
 
 Extra = Callable[[], Mapping[str, Tensor]]

@@ -39,26 +39,26 @@ def read_pdf(file: RawFile) -> list[Document]:
     Raises:
         DocumentError: Encrypted, damaged, or without text.
     """
-    pdfium = _library()
-    pdf = _opened(pdfium, file.data)
+    pdf = opened_pdf(file.data)
     builder = TextBuilder(file.text_chars)
     title = title_from(_stated_title(pdf))
     for number in range(1, len(pdf) + 1):
-        lines = lines_of(_page_spans(pdfium, pdf, number))
+        lines = lines_of(_page_spans(pdf, number))
         title = title or heading_of(lines)
         builder.begin_page(number)
         for block in blocks_of(lines):
-            builder.add_lines(block)
+            builder.add_lines(list(block.rows))
     return finish(file, extract("pdf", builder, title), why_blank=_SCAN)
 
 
-def _library() -> Any:
-    import pypdfium2
+def opened_pdf(data: bytes) -> Pdf:
+    """A PDF by its bytes.
 
-    return pypdfium2
+    Raises:
+        DocumentError: Encrypted or damaged.
+    """
+    import pypdfium2 as pdfium
 
-
-def _opened(pdfium: Any, data: bytes) -> Pdf:
     try:
         return pdfium.PdfDocument(data)
     except pdfium.PdfiumError as error:
@@ -77,20 +77,27 @@ def _stated_title(pdf: Pdf) -> str:
     return "" if title.startswith("Microsoft ") or title.endswith((".doc", ".docx")) else title
 
 
-def _page_spans(pdfium: Any, pdf: Pdf, number: int) -> Iterator[Span]:
+def _page_spans(pdf: Pdf, number: int) -> Iterator[Span]:
     """The spans of one page; what PDFium cannot load is a blank page."""
+    import pypdfium2 as pdfium
+
     try:
         page = pdf[number - 1]
         text = page.get_textpage()
     except pdfium.PdfiumError:
         return
-    yield from _Characters(text, pdfium.raw).spans()
+    yield from Characters(text, pdfium.raw).spans()
     text.close()
     page.close()
 
 
-class _Characters:
-    """The characters of one page, by the numbers under which PDFium knows them."""
+class Characters:
+    """The characters of one page, by the numbers under which PDFium knows them.
+
+    Args:
+        page: The text of a page, as pypdfium2 has it.
+        raw: PDFium's own functions.
+    """
 
     def __init__(self, page: Any, raw: Any) -> None:
         self._page = page
@@ -101,38 +108,66 @@ class _Characters:
 
     def spans(self) -> Iterator[Span]:
         """Pieces of text that neither a line break nor a gap divides; a hyphen mark ends one."""
+        for start, end in self._stretches():
+            yield self._span(start, end)
+
+    def visible(self) -> Iterator[tuple[str, int]]:
+        """Every character of the spans but blanks, in their order, with its number.
+
+        A ligature is several characters of one number; of a surrogate pair the first number
+        counts.
+        """
+        for start, end in self._stretches():
+            number = start
+            while number < end:
+                width = 2 if self._is_pair(number, end) else 1
+                for character in _decoded(self._codes[number : number + width]):
+                    if not character.isspace():
+                        yield character, number
+                number += width
+
+    def box(self, number: int) -> Box:
+        """Left, bottom, right and top of a character, after its font rather than its ink."""
+        box = self._raw.FS_RECTF()
+        if not self._raw.FPDFText_GetLooseCharBox(self._page, number, ctypes.byref(box)):
+            return (0.0, 0.0, 0.0, 0.0)
+        return (box.left, box.bottom, box.right, box.top)
+
+    def _stretches(self) -> Iterator[tuple[int, int]]:
+        """The first number of each span and the one past its last."""
         start = 0
         for index, code in enumerate(self._codes):
             if code in _LINE_ENDS or (code == _BLANK and self._is_gap(index)):
-                yield from self._span(start, index)
+                yield from self._stretch(start, index)
                 start = index + 1
             elif code == _HYPHEN:
-                yield from self._span(start, index + 1)
+                yield from self._stretch(start, index + 1)
                 start = index + 1
-        yield from self._span(start, len(self._codes))
+        yield from self._stretch(start, len(self._codes))
+
+    def _is_pair(self, number: int, end: int) -> bool:
+        """Whether the character at `number` is the first half of one that two numbers make."""
+        pair = self._codes[number : min(number + 2, end)]
+        return len(pair) == 2 and 0xD800 <= pair[0] < 0xDC00 <= pair[1] < 0xE000
 
     def _is_gap(self, index: int) -> bool:
         """Whether PDFium made the blank up where there is only a distance."""
         return bool(self._raw.FPDFText_IsGenerated(self._page, index) == 1)
 
-    def _span(self, start: int, end: int) -> Iterator[Span]:
-        """The characters from `start` to `end` without blanks around, if any are left."""
+    def _stretch(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """From `start` to `end` without blanks around, if any characters are left."""
         while start < end and self._codes[start] in _BLANKS:
             start += 1
         while end > start and self._codes[end - 1] in _BLANKS:
             end -= 1
         if start < end:
-            first, last = self._box(start), self._box(end - 1)
-            left, bottom = (min(first[i], last[i]) for i in (0, 1))
-            right, top = (max(first[i], last[i]) for i in (2, 3))
-            yield Span(_decoded(self._codes[start:end]), left, bottom, right, top)
+            yield start, end
 
-    def _box(self, index: int) -> Box:
-        """Left, bottom, right and top of a character, after its font rather than its ink."""
-        box = self._raw.FS_RECTF()
-        if not self._raw.FPDFText_GetLooseCharBox(self._page, index, ctypes.byref(box)):
-            return (0.0, 0.0, 0.0, 0.0)
-        return (box.left, box.bottom, box.right, box.top)
+    def _span(self, start: int, end: int) -> Span:
+        first, last = self.box(start), self.box(end - 1)
+        left, bottom = (min(first[i], last[i]) for i in (0, 1))
+        right, top = (max(first[i], last[i]) for i in (2, 3))
+        return Span(_decoded(self._codes[start:end]), left, bottom, right, top)
 
 
 def _decoded(codes: list[int]) -> str:

@@ -11,14 +11,13 @@ from consilience.model.decoding.options import DecodingOptions
 if TYPE_CHECKING:
     from consilience.model.decoding.answers import decode
     from consilience.model.decoding.result import Decoded, pad_answers
-    from consilience.model.decoding.search import Shrinking
-    from consilience.model.decoding.streaming import Written, stream
+    from consilience.model.decoding.streaming import Streams, Written, stream
 from consilience.model.decoding.thorough import score_answers
 
 __all__ = [
     "Decoded",
     "DecodingOptions",
-    "Shrinking",
+    "Streams",
     "Written",
     "decode",
     "pad_answers",
@@ -28,7 +27,7 @@ __all__ = [
 
 _FILES = {
     "Decoded": "result",
-    "Shrinking": "search",
+    "Streams": "streaming",
     "Written": "streaming",
     "decode": "answers",
     "pad_answers": "result",

@@ -41,6 +41,26 @@ class Opening:
     supports: Tensor
     support: Tensor
 
+    def each(self) -> list["Prospect"]:
+        """What is known of every question by itself."""
+        weights, supports = self.log_weights.cpu(), self.supports.cpu()
+        return list(map(Prospect, weights, supports, self.support.tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What is known of one question before its first token; tensors lie on the processor.
+
+    Attributes:
+        log_weights: log p(d | x, there is an answer), `[k]`.
+        supports: p(there is an answer | x, d), `[k]`.
+        support: p(there is an answer | x).
+    """
+
+    log_weights: Tensor
+    supports: Tensor
+    support: float
+
 
 def open_answers(generator: Generator, memory: Any, log_weights: Tensor) -> Opening:
     """Begin to write, and ask every passage whether it holds an answer.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from consilience.generation import Generator
-from consilience.model.decoding.opening import Opening
+from consilience.model.decoding.opening import Opening, Prospect
 from consilience.model.decoding.options import DecodingOptions, Sum
 from consilience.model.fusion import answer_posterior, log_likelihood, token_posteriors
 
@@ -97,35 +97,33 @@ def results(
     options: DecodingOptions,
 ) -> list[list[Decoded]]:
     """Answers of every question, in the order given."""
-    weights, supports = opening.log_weights.cpu(), opening.supports.cpu()
-    support = opening.support.tolist()
+    before = opening.each()
     return [
-        [
-            _decoded(one, weights[q], supports[q], support[q], generator, options.fusion)
-            for one in found
-        ]
-        for q, found in enumerate(answers)
+        [decoded(one, prospect, generator, options.fusion) for one in found]
+        for found, prospect in zip(answers, before, strict=True)
     ]
 
 
-def _decoded(
-    one: Finished,
-    log_weights: Tensor,
-    supports: Tensor,
-    support: float,
-    generator: Generator,
-    fusion: Sum,
-) -> Decoded:
+def decoded(one: Finished, before: Prospect, generator: Generator, fusion: Sum) -> Decoded:
+    """An answer in the numbers of the sum.
+
+    Args:
+        one: As its search left it.
+        before: What stood before its first token.
+        generator: That wrote it.
+        fusion: Where the sum stands.
+    """
     given = one.given.cpu()
     ids, text = shown(one, generator)
+    log_weights = before.log_weights
     told = (log_weights[None], given[None], _all(given))
     return Decoded(
         ids=ids,
         log_likelihood=float(log_likelihood(*told, fusion=fusion)),
         posterior=answer_posterior(*told, fusion=fusion)[0],
         token_posteriors=posteriors(log_weights, given, fusion)[: len(ids)],
-        support=support,
-        supports=supports,
+        support=before.support,
+        supports=before.supports,
         score=one.score,
         ended=one.ended,
         stopped_by=one.stopped_by,

@@ -9,17 +9,18 @@ what was written, `w_d(y_<t)` proportional to `p(d | x) p(y_<t | x, d)`, and the
 steps is then exactly its sum over whole answers. So no candidate needs re-scoring, and the
 posterior of each token is at hand without another pass.
 
-Questions are searched side by side. One that is settled is taken out of the batch when the
-generator can do that and half of the batch is settled; what remains is not changed by it.
+Questions are searched side by side. Those that are settled are taken out of the batch when the
+generator can do that and a quarter of the batch is settled; what remains is not changed by it. A
+row less saves seven times what it costs to copy a row that stays (shipped model, processor).
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from consilience.generation import Generator, NextToken
+from consilience.generation import Generator, NextToken, Shrinking
 from consilience.model.decoding.choosing import Choice, Step, choose_beams, choose_samples
 from consilience.model.decoding.distribution import summed
 from consilience.model.decoding.frontier import DEAD, Frontier
@@ -27,15 +28,6 @@ from consilience.model.decoding.options import DecodingOptions
 from consilience.model.decoding.processors import processed, rules_of
 from consilience.model.decoding.result import Finished, before_stop
 from consilience.model.decoding.sampling import Draws
-
-
-@runtime_checkable
-class Shrinking(Protocol):
-    """A generator that can go on with some rows only."""
-
-    def keep(self, memory: Any, state: Any, rows: Tensor) -> tuple[Any, Any]:
-        """Memory and state of `rows`, `[kept]`, in their order."""
-        ...
 
 
 class Search:
@@ -91,12 +83,33 @@ class Search:
 
     def answers(self) -> list[list[Finished]]:
         """What has been finished, by question."""
-        groups, most = self._groups, self.options.returned
-        found = []
-        for at in range(0, len(self.finished), groups):
-            together = [one for group in self.finished[at : at + groups] for one in group]
-            found.append(sorted(together, key=self._order)[:most])
+        return [self.answers_to(q) for q in range(len(self.finished) // self._groups)]
+
+    def answers_to(self, question: int) -> list[Finished]:
+        """What has been finished of one question, best first, samples as drawn."""
+        at = question * self._groups
+        together = [one for group in self.finished[at : at + self._groups] for one in group]
+        return sorted(together, key=self._order)[: self.options.returned]
+
+    def open_ends(self) -> dict[int, list[tuple[list[int], Tensor]]]:
+        """Of every question that is not settled, what its open ends have written.
+
+        Returns:
+            Tokens, and their log p given each passage, `[k, tokens]`, by question.
+        """
+        frontier = self.frontier
+        searches, ends = (frontier.scores > DEAD).nonzero(as_tuple=True)
+        ids, given = frontier.ids[searches, ends].tolist(), frontier.given[searches, :, ends]
+        found: dict[int, list[tuple[list[int], Tensor]]] = {}
+        for search, *written in zip(searches.tolist(), ids, given, strict=True):
+            found.setdefault(self._searches[search] // self._groups, []).append(tuple(written))
         return found
+
+    def drop(self, question: int) -> None:
+        """Write no more on a question; its rows leave the batch with those that are settled."""
+        for place, search in enumerate(self._searches):
+            if search // self._groups == question:
+                self.frontier.scores[place] = DEAD
 
     def _order(self, one: Finished) -> float:
         return one.lane if self.options.sample else -one.score
@@ -212,10 +225,10 @@ class Search:
         return options.rank(best, length) <= found[needed - 1].score
 
     def _shrink(self) -> None:
-        """Go on without the questions that are settled, once they are half of the batch."""
+        """Go on without the questions that are settled, once they are a quarter of the batch."""
         open_ends = self.frontier.scores > DEAD
         live = open_ends.view(-1, self._groups * open_ends.shape[1]).any(-1)
-        if 2 * int(live.sum()) > len(live) or not isinstance(self.generator, Shrinking):
+        if 4 * int(live.sum()) > 3 * len(live) or not isinstance(self.generator, Shrinking):
             return
         questions = live.nonzero()[:, 0]
         rows = _members(questions, self._k)

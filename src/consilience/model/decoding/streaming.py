@@ -5,7 +5,7 @@ for beams as soon as every open beam and the best finished answer have it in com
 on in whole characters, and never a beginning of a stop string.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,9 @@ from torch import Tensor
 from consilience.errors import UsageError
 from consilience.generation import Generator
 from consilience.model.decoding.answers import begin_search, check_ids
-from consilience.model.decoding.frontier import DEAD
 from consilience.model.decoding.opening import open_answers
 from consilience.model.decoding.options import DecodingOptions
-from consilience.model.decoding.result import Decoded, posteriors, results
-from consilience.model.decoding.search import Search
+from consilience.model.decoding.result import Decoded, decoded, posteriors
 
 PART = "\N{REPLACEMENT CHARACTER}"
 """What tokenizers of bytes write for the bytes of an unfinished character."""
@@ -35,12 +33,89 @@ class Written:
         posterior: Of the passages: after this token under RAG-Sequence, of this token under the
             other sums, of the answer at the end, `[k]`.
         answer: None until the end.
+        further: The further answers, if more than one was asked for; at the end only.
     """
 
     text: str
     token: int | None
     posterior: Tensor
     answer: Decoded | None = None
+    further: tuple[Decoded, ...] = ()
+
+
+Ends = Sequence[tuple[list[int], Tensor]]
+"""What open ends have written: tokens, and their log p given each passage, `[k, tokens]`."""
+
+
+class Streams:
+    """Several questions searched side by side, each handed on as it is written.
+
+    What is written on one does not depend on the others. A question that is settled or dropped
+    leaves the batch as `Search` has it.
+
+    Args:
+        generator: Whose memory it is.
+        memory: Of `b * k` rows, question-major.
+        log_weights: log prior, `[b, k]`; minus infinity for a passage that is not there.
+        options: How to search, by the exact search. Of several answers to a question nothing is
+            handed on before all are known.
+
+    Attributes:
+        prospects: What was known of each question before its first token.
+        open: The questions that are being written, by their place.
+
+    Raises:
+        UsageError: A search that knows its answer last, or weights and tokens as for `decode`.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self, generator: Generator, memory: Any, log_weights: Tensor, *, options: DecodingOptions
+    ) -> None:
+        _require_exact(options)
+        check_ids(generator, options)
+        self._generator, self._options = generator, options
+        opening = open_answers(generator, memory, log_weights)
+        self.prospects = opening.each()
+        self.open = list(range(len(self.prospects)))
+        self._search = begin_search(generator, memory, opening, options)
+        self._steps = self._search.steps()
+        self._shown = [_Shown(generator, one.log_weights, options) for one in self.prospects]
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[int, Written]]:
+        """Write one token more on every open question.
+
+        Returns:
+            What has become certain, with the place of its question, in the order of writing.
+        """
+        if not self.open:
+            return []
+        next(self._steps, None)
+        ends = self._search.open_ends()
+        found = []
+        for question in list(self.open):
+            found += [(question, one) for one in self._of(question, ends.get(question))]
+            if question not in ends:
+                self.open.remove(question)
+        return found
+
+    @torch.inference_mode()
+    def drop(self, question: int) -> None:
+        """Write no more on a question."""
+        if question in self.open:
+            self.open.remove(question)
+            self._search.drop(question)
+
+    def _of(self, question: int, ends: Ends | None) -> Iterator[Written]:
+        shown, finished = self._shown[question], self._search.answers_to(question)
+        if ends is None:
+            before, fusion = self.prospects[question], self._options.fusion
+            return shown.rest([decoded(one, before, self._generator, fusion) for one in finished])
+        if self._options.returned > 1:
+            return iter(())
+        written = [*ends, *((one.ids, one.given) for one in finished)]
+        return shown.more(*_common_to(written, self._generator.end))
 
 
 @torch.inference_mode()
@@ -58,24 +133,28 @@ def stream(
     Raises:
         UsageError: More than one question or answer, or a search that knows its answer last.
     """
-    _check(log_weights, options)
-    check_ids(generator, options)
-    opening = open_answers(generator, memory, log_weights)
-    search = begin_search(generator, memory, opening, options)
-    shown = _Shown(generator, opening.log_weights[0].cpu(), options)
-    for _ in search.steps():
-        yield from shown.more(*_settled(search))
-    (answer,) = results(search.answers(), opening, generator, options)[0]
-    yield from shown.rest(answer)
+    require_one_answer(log_weights.shape[0], options)
+    streams = Streams(generator, memory, log_weights, options=options)
+    while streams.open:
+        for _, written in streams.step():
+            yield written
 
 
-def _check(log_weights: Tensor, options: DecodingOptions) -> None:
-    if log_weights.shape[0] != 1 or options.returned != 1:
+def require_one_answer(questions: int, options: DecodingOptions) -> None:
+    """Whether `stream` can do it.
+
+    Raises:
+        UsageError: More than one question, or more than one answer.
+    """
+    if questions != 1 or options.returned != 1:
         raise UsageError(
             f"one answer to one question can be streamed, received {options.returned} answers "
-            f"to {log_weights.shape[0]} questions",
+            f"to {questions} questions",
             hint="use decode for batches and for several answers",
         )
+
+
+def _require_exact(options: DecodingOptions) -> None:
     if options.search != "exact":
         raise UsageError(
             f"search {options.search!r} knows no token before it knows the answer",
@@ -83,23 +162,10 @@ def _check(log_weights: Tensor, options: DecodingOptions) -> None:
         )
 
 
-def _settled(search: Search) -> tuple[list[int], Tensor]:
-    """The tokens that can no longer change, and their log p given each passage, `[k, tokens]`."""
-    frontier, end = search.frontier, search.generator.end
-    searches, ends = (frontier.scores > DEAD).nonzero(as_tuple=True)
-    found = [
-        (ids, given)
-        for ids, given in zip(
-            frontier.ids[searches, ends].tolist(), frontier.given[searches, :, ends], strict=True
-        )
-    ]
-    best = [one for answers in search.answers() for one in answers]
-    found += [(one.ids, one.given) for one in best]
-    first, given = found[0]
-    count = min(_common(first, other) for other, _ in found)
-    if best and not len(searches):
-        count = 0
-    settled = first[:count]
+def _common_to(written: Sequence[tuple[list[int], Tensor]], end: int) -> tuple[list[int], Tensor]:
+    """The tokens that all have in common, and their log p given each passage, `[k, tokens]`."""
+    first, given = written[0]
+    settled = first[: min(_common(first, other) for other, _ in written)]
     return (settled[:-1] if settled[-1:] == [end] else settled), given
 
 
@@ -128,14 +194,15 @@ class _Shown:
             yield Written(self._text, ids[place], shares[place])
         self._count = ready
 
-    def rest(self, answer: Decoded) -> Iterator[Written]:
+    def rest(self, answers: Sequence[Decoded]) -> Iterator[Written]:
         """What is left when the search is over, and the answer itself."""
+        answer, *further = answers
         text = answer.text(self._generator)
         for place in range(self._count, len(answer.ids)):
             if place == len(answer.ids) - 1:
                 self._text = text
             yield Written(self._text, answer.ids[place], answer.token_posteriors[place])
-        yield Written(text, None, answer.posterior, answer)
+        yield Written(text, None, answer.posterior, answer, tuple(further))
 
     def _ready(self, ids: list[int]) -> int | None:
         """How many tokens may be shown, None when no more than before."""

@@ -1,0 +1,178 @@
+"""Questions to a copy in PostgreSQL, as SQL.
+
+BM25 is added up from the postings with whatever k1 and b the copy's tuning has, so its ranking is
+that of an index here. Vectors are compared in half precision, through a graph where there is one,
+and the nearest once more in full precision.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import numpy as np
+
+from consilience.documents import Passage
+from consilience.retrieval.engines.base import (
+    Conditions,
+    Published,
+    Vector,
+    conditions_of,
+    require_vector,
+)
+from consilience.retrieval.engines.postgres.tables import composed
+from consilience.retrieval.ranking import Ranking, Scope
+from consilience.retrieval.tuning import Tuning
+from consilience.store import VectorRows
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+    from psycopg.sql import Composed
+
+_LEXICAL: LiteralString = """
+WITH asked AS (
+  SELECT a.token,
+    a.times * ln(1 + (%(passages)s - t.passages + 0.5) / (t.passages + 0.5))::float8 AS weight
+  FROM unnest(%(tokens)s::text[], %(times)s::int[]) AS a (token, times)
+  JOIN {schema}.terms t USING (token)
+), average AS (
+  SELECT greatest((text_length + %(title)s * title_length) / %(passages)s, 1e-9) AS length
+  FROM {schema}.state
+), found AS (
+  SELECT o.number, a.weight, o.in_text + %(title)s * o.in_title AS times,
+    %(k1)s * (1 - %(b)s + %(b)s * (o.text_length + %(title)s * o.title_length) / v.length) AS norm
+  FROM asked a JOIN {schema}.postings o USING (token) CROSS JOIN average v
+)
+SELECT number, sum(weight * times * (1 + %(k1)s) / (times + norm)) AS score
+FROM found WHERE times > 0 AND {within}
+GROUP BY number ORDER BY score DESC, number LIMIT %(depth)s
+"""
+"""BM25 with the idf that is never negative: `sum over t of q idf f (k1 + 1) / (f + k1 (1 - b + b l
+/ L))`, `idf = ln(1 + (N - n + 0.5) / (n + 0.5))`, where q and f are how often token t stands in
+question and passage, l is the passage's length and L the average one, N counts passages and n those
+with t; words of the title count `title` times in f, l and L. Source: Robertson and Zaragoza, 2009,
+"The Probabilistic Relevance Framework: BM25 and Beyond"."""
+
+_DENSE: LiteralString = """
+SELECT number, -(vector::vector({dimension}) <#> %(vector)s::vector({dimension})) AS score
+FROM (
+  SELECT p.number, p.vector FROM {schema}.passages p WHERE {scope}
+  ORDER BY p.vector::halfvec({dimension}) <#> %(vector)s::halfvec({dimension}) LIMIT %(depth)s
+) AS nearest
+ORDER BY score DESC, number
+"""
+
+
+class PostgresView:
+    """A `View`: the snapshot of one transaction.
+
+    Args:
+        connection: Within that transaction.
+        schema: The copy.
+        state: Of the copy, as that snapshot has it.
+    """
+
+    def __init__(self, connection: "Connection[Any]", schema: str, state: Published) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._state = state
+
+    @property
+    def state(self) -> Published:
+        """Which commit it is."""
+        return self._state
+
+    def rank_lexical(self, tokens: Mapping[str, int], *, depth: int, scope: Scope) -> Ranking:
+        """The best passages by BM25, exactly."""
+        if not tokens or not self._state.passages:
+            return []
+        tuning = Tuning.parse(self._state.tuning)
+        values: dict[str, Any] = {
+            "passages": self._state.passages,
+            "tokens": list(tokens),
+            "times": list(tokens.values()),
+            "depth": depth,
+            **{name: float(getattr(tuning, name)) for name in ("k1", "b", "title")},
+        }
+        within = _numbers_in(conditions_of(scope), values, self._schema)
+        return self._ranking(self._sql(_LEXICAL, within=within), values)
+
+    def rank_dense(self, vector: Vector, *, depth: int, scope: Scope) -> Ranking:
+        """The nearest passages; exactly where there is no graph or the filter leaves few."""
+        if not self._state.passages:
+            return []
+        require_vector(vector, self._state.dimension)
+        values: dict[str, Any] = {"vector": _literal(vector), "depth": depth}
+        self._connection.execute(
+            "SELECT set_config('hnsw.iterative_scan', 'strict_order', true), "
+            "set_config('hnsw.ef_search', %s, true)",
+            (str(min(1000, max(100, 2 * depth))),),
+        )
+        within = _terms_of(conditions_of(scope), values)
+        return self._ranking(
+            self._sql(_DENSE, dimension=self._state.dimension, scope=within), values
+        )
+
+    def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
+        """Passages by number; see `View.passages`."""
+        sql = self._sql("SELECT {passage} FROM {schema}.passages p WHERE p.number = ANY(%s)")
+        wanted = [int(number) for number in numbers]
+        found = {row[0]: _passage(row[1:]) for row in self._connection.execute(sql, [wanted])}
+        return {number: found[number] for number in wanted if number in found}
+
+    def numbers(self, ids: Sequence[str]) -> dict[str, int]:
+        """The number of each passage by its id; see `View.numbers`."""
+        sql = self._sql("SELECT id, number FROM {schema}.passages WHERE id = ANY(%s)")
+        return {str(id_): int(n) for id_, n in self._connection.execute(sql, [list(ids)])}
+
+    def vectors(self, numbers: Sequence[int]) -> VectorRows:
+        """Vectors by number; see `View.vectors`."""
+        sql = self._sql(
+            "SELECT number, vector::text FROM {schema}.passages WHERE number = ANY(%s) "
+            "ORDER BY number"
+        )
+        found = self._connection.execute(sql, [[int(number) for number in numbers]]).fetchall()
+        rows = [np.fromstring(text[1:-1], np.float16, sep=",") for _, text in found]
+        empty = np.empty((0, self._state.dimension), np.float16)
+        return VectorRows(
+            np.array([number for number, _ in found], np.int64), np.stack(rows) if rows else empty
+        )
+
+    def _ranking(self, sql: "Composed", values: Mapping[str, Any]) -> Ranking:
+        return [(int(n), float(score)) for n, score in self._connection.execute(sql, values)]
+
+    def _sql(self, text: LiteralString, **parts: "int | Composed") -> "Composed":
+        return composed(text, self._schema, **parts)
+
+
+def _numbers_in(conditions: Conditions, values: dict[str, Any], schema: str) -> "Composed":
+    """A condition on `number`; true where there are none, which spares the join."""
+    from psycopg import sql
+
+    if not conditions:
+        return sql.SQL("{}").format(sql.SQL("true"))
+    return composed(
+        "number IN (SELECT p.number FROM {schema}.passages p WHERE {scope})",
+        schema,
+        scope=_terms_of(conditions, values),
+    )
+
+
+def _terms_of(conditions: Conditions, values: dict[str, Any]) -> "Composed":
+    """Conditions on a passage `p`; what they compare with goes into `values`."""
+    from psycopg import sql
+
+    parts: list[Any] = [sql.SQL("true")]
+    for place, (name, terms) in enumerate(conditions):
+        values[f"terms{place}"] = terms
+        mark = sql.Placeholder(f"terms{place}")
+        parts.append(sql.SQL("p.{} && {}::text[]").format(sql.Identifier(name), mark))
+    together: Composed = sql.SQL(" AND ").join(parts)
+    return together
+
+
+def _passage(row: Sequence[Any]) -> Passage:
+    id_, text, title, source, page, start, end, contributor, access = row
+    return Passage(id_, text, title, source, page, start, end, contributor, tuple(access))
+
+
+def _literal(vector: Vector) -> str:
+    return f"[{','.join(map(str, vector.tolist()))}]"

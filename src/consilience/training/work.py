@@ -1,0 +1,284 @@
+"""What the objectives of a batch need, each thing computed at most once.
+
+Vectors of questions, proposals and their scores, the generator's log probabilities, and the same of
+a teacher where there is one. It knows neither the objectives nor how they are weighed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from consilience.errors import UsageError
+from consilience.generation import Pair, TokenRows, TrainableGenerator
+from consilience.model.batch import spread
+from consilience.model.fusion import answer_posterior, exact, log_prior, marginal, step_weights
+from consilience.model.rag_model import RagModel
+from consilience.questions import Context
+from consilience.store.embedding import embedding_text
+from consilience.training.collapse import Retrieved, retrieved
+from consilience.training.config import ObjectiveName
+from consilience.training.examples import Example
+from consilience.training.objectives.joint import Alignment
+from consilience.training.proposals import PassageIndex, Proposals
+
+if TYPE_CHECKING:
+    from consilience.training.learner import Learner
+
+ABSENT = float("-inf")
+
+ALIGNMENT = Alignment(score_temperature=0.1, target_temperature=0.1)
+"""Atlas's 0.01 is for inner products divided by the root of their size; unit vectors are closer."""
+
+
+class EncoderTexts(Protocol):
+    """How the texts of an encoder become ids."""
+
+    def token_rows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask of texts, `[texts, length]` each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerOptions:
+    """How a batch is learned from.
+
+    Attributes:
+        objectives: Weights by name.
+        k: Passages that a question proposes.
+        over: Passages that are looked at anew for each one that is kept; 1 for none.
+        moving: Whether the passage encoder learns.
+        temperature: Of the contrastive scores.
+        alignment: Of the distillations from generator to retriever.
+        lexical: Proposes passages by words instead of by vectors, as places in the index; None for
+            by vectors.
+        softening: Temperature of the distributions that a teacher tells.
+    """
+
+    objectives: Mapping[ObjectiveName, float]
+    k: int = 5
+    over: int = 1
+    moving: bool = False
+    temperature: float = 0.05
+    alignment: Alignment = ALIGNMENT
+    lexical: Callable[[Sequence[str], int], Tensor] | None = None
+    softening: float = 2.0
+
+
+class Work:
+    """What the objectives of one batch share.
+
+    Dimensions: `b` questions, `k` proposals, `t` tokens of the longest answer, `p` passages of the
+    whole batch.
+
+    Args:
+        learner: Whose model and index.
+        batch: At least one example.
+    """
+
+    def __init__(self, learner: "Learner", batch: Sequence[Example]) -> None:
+        self.learner, self.batch = learner, batch
+        self.model: RagModel = learner.model
+        self.options: LearnerOptions = learner.options
+
+    @property
+    def generator(self) -> TrainableGenerator:
+        """Of the model."""
+        return self.model.generator
+
+    @cached_property
+    def question_vectors(self) -> Tensor:
+        """`[b, size]`, float32."""
+        return self.vectors_of([example.question for example in self.batch])
+
+    def vectors_of(self, questions: Sequence[str]) -> Tensor:
+        """`[questions, size]`, float32."""
+        encoder = _needed(self.model.question_encoder, "question_encoder")
+        return exact(encoder(*self._ids(questions)))
+
+    def passage_vectors(self, passages: Sequence[Context]) -> Tensor:
+        """`[passages, size]`, float32, with gradient where the passage encoder learns."""
+        encoder = _needed(self.model.passage_encoder, "passage_encoder")
+        texts = [embedding_text(one.title, one.text) for one in passages]
+        with torch.set_grad_enabled(self.options.moving and torch.is_grad_enabled()):
+            return exact(encoder(*self._ids(texts)))
+
+    def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids, mask = _needed(self.learner.texts, "encoder").token_rows(texts)
+        device = self.generator.device
+        return ids.to(device), mask.to(device)
+
+    @cached_property
+    def teacher(self) -> "Work | None":
+        """The same questions before the teacher, over the passages that the teacher proposes."""
+        return next((Work(one, self.batch) for one in self.learner.teachers), None)
+
+    @cached_property
+    def proposals(self) -> Proposals:
+        """Of every question."""
+        index: PassageIndex = _needed(self.learner.index, "index")
+        if self.teacher is not None:
+            return index.at(self.teacher.proposals.places)
+        wide = self.options.k * self.options.over
+        if self.options.lexical is not None:
+            asked = [example.question for example in self.batch]
+            found = index.at(self.options.lexical(asked, wide))
+        else:
+            found = index.propose(self.question_vectors, wide)
+        return found if self.options.over == 1 else self._looked_at_anew(index, found)
+
+    def _looked_at_anew(self, index: PassageIndex, found: Proposals) -> Proposals:
+        """The best `k` of more by vectors of the encoder as it is now; the index keeps those."""
+        places = sorted(set(found.places[found.present].tolist()))
+        with torch.no_grad():
+            index.replace(torch.tensor(places), self.passage_vectors(self._contexts(places)))
+        scores = self._scores(index.at(found.places).vectors, found.present)
+        best = scores.topk(min(self.options.k, scores.shape[1]), dim=1).indices.cpu()
+        return index.at(found.places.gather(1, best))
+
+    def _contexts(self, places: Sequence[int]) -> list[Context]:
+        found = _needed(self.learner.index, "index").passages(places)
+        return [Context(one.id, one.title, one.text) for one in found]
+
+    @cached_property
+    def proposed(self) -> list[Context]:
+        """The passages proposed, those of one question after those of the one before."""
+        return self._contexts(self.proposals.places[self.proposals.present].tolist())
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """`<q(x), d>`, `[b, k]`, minus infinity where there is no passage."""
+        if not self.options.moving:
+            return self._scores(self.proposals.vectors, self.proposals.present)
+        present = self.proposals.present.to(self.generator.device)
+        return self._scores(spread(self.passage_vectors(self.proposed), present), present)
+
+    def _scores(self, vectors: Tensor, present: Tensor) -> Tensor:
+        device = self.generator.device
+        scores = (self.question_vectors[:, None] * vectors.to(device)).sum(-1)
+        return scores.masked_fill(~present.to(device), ABSENT)
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """Ids of the answers, padded with -100, `[b, t]`."""
+        return self._padded([self._answer(example) for example in self.batch])
+
+    def _answer(self, example: Example) -> list[int]:
+        """An answer's ids, its end included; [NONE] for what has no answer."""
+        if not example.unanswerable:
+            return self.generator.answer_ids(example.answer)
+        if self.generator.none is None:
+            raise UsageError(
+                f"the question {example.question!r} is unanswerable, and this generator has no "
+                "token that says so",
+                hint="leave unanswerable questions out of data.train",
+            )
+        return [self.generator.none, self.generator.end]
+
+    def _padded(self, answers: Sequence[Sequence[int]]) -> Tensor:
+        length = max(map(len, answers))
+        rows = [[*ids, *[-100] * (length - len(ids))] for ids in answers]
+        return torch.tensor(rows, device=self.generator.device)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """True at tokens of the answers, `[b, t]`."""
+        return self.targets != -100
+
+    @cached_property
+    def prior(self) -> Tensor:
+        """`log p(d | x)`, `[b, k]`."""
+        return log_prior(self.scores, self.model.temperature)
+
+    @cached_property
+    def rows(self) -> TokenRows:
+        """Every question over every passage it proposed, as the generator reads them."""
+        counts = self.proposals.present.sum(1).tolist()
+        asked = [e.question for e, n in zip(self.batch, counts, strict=True) for _ in range(n)]
+        return self._rows(asked, self.proposed)
+
+    @cached_property
+    def memory(self) -> Any:
+        """The generator's, of `rows`."""
+        return self.generator.memorise(self.rows)
+
+    def read(self, asked: Sequence[str], passages: Sequence[Context]) -> Any:
+        """The generator's memory of rows, each a question over a passage."""
+        return self.generator.memorise(self._rows(asked, passages))
+
+    def _rows(self, asked: Sequence[str], passages: Sequence[Context]) -> TokenRows:
+        pairs = [Pair(q, d.title, d.text) for q, d in zip(asked, passages, strict=True)]
+        rows, device = self.generator.rows(pairs), self.generator.device
+        return TokenRows(rows.ids.to(device), rows.mask.to(device))
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """Log p of the answers' tokens given each passage alone, `[b, k, t]`."""
+        if "distil" in self.learner.mixture.active:
+            chosen = self.targets.masked_fill(~self.mask, 0)[:, None, :, None]
+            given = self.words.gather(-1, chosen.expand(-1, self.words.shape[1], -1, -1))
+            return given[..., 0]
+        present = self.proposals.present.to(self.generator.device)
+        return spread(self.generator.target_log_probs(self.memory, self._rows_written()), present)
+
+    def _rows_written(self) -> Tensor:
+        """Ids of the answers, once for each passage that is there, `[rows, t]`."""
+        present = self.proposals.present.to(self.generator.device)
+        targets = self.targets.masked_fill(~self.mask, self.generator.end)
+        return targets[:, None].expand(-1, present.shape[1], -1)[present]
+
+    @cached_property
+    def words(self) -> Tensor:
+        """Log p of every word at every step given each passage alone, `[b, k, t, v]`."""
+        present = self.proposals.present.to(self.generator.device)
+        logits = self.generator.next_logits(self.memory, self._rows_written())
+        return spread(exact(logits).log_softmax(-1), present)
+
+    @cached_property
+    def summed_words(self) -> Tensor:
+        """Log p of every word at every step of RAG-Sequence's sum, `[b, t, v]`."""
+        words = self.words
+        kept = self.log_probs.masked_fill(~self.mask[:, None, :], 0.0)
+        prior = self.prior.clamp_min(torch.finfo(torch.float32).min / 4)
+        return marginal(step_weights(prior, kept, fusion="sequence"), words)
+
+    @cached_property
+    def posterior(self) -> Tensor:
+        """`p(d | x, y)` under RAG-Sequence, `[b, k]`."""
+        prior = self.prior.clamp_min(torch.finfo(torch.float32).min / 4)
+        return answer_posterior(prior, self.log_probs, self.mask, fusion="sequence")
+
+    def answered(self, memory: Any) -> Tensor:
+        """Log p of the answers given one row a question, `[b]`."""
+        targets = self.targets.masked_fill(~self.mask, self.generator.end)
+        return (exact(self.generator.target_log_probs(memory, targets)) * self.mask).sum(-1)
+
+    @cached_property
+    def joined(self) -> Any:
+        """The memory of all of a question's passages end to end."""
+        present = self.proposals.present
+        if not bool(present.all()):
+            raise UsageError(
+                f"the store has {int(present.sum(1).min())} passages, k is {present.shape[1]}",
+                hint="set k to at most the number of passages",
+            )
+        return self.generator.together(self.memory, present.shape[1])
+
+    def retrieved(self) -> Retrieved | None:
+        """What the batch retrieved, if an objective asked for it."""
+        if "scores" not in self.__dict__:
+            return None
+        prior = log_prior(self.scores.detach(), self.model.temperature.detach())
+        return retrieved(self.proposals.places.tolist(), prior)
+
+
+def _needed(part: Any, name: str) -> Any:
+    if part is None:
+        raise UsageError(
+            f"an objective of this run needs the {name}, and this model has none",
+            hint="take a model with an encoder, or objectives without retrieval: reader, abstain",
+        )
+    return part
