@@ -104,3 +104,9 @@ SEARCH_SERVERS = ["elasticsearch_url", "opensearch_url"] + [
     "real_elastic_url" for name in (REAL_ELASTIC,) if name in os.environ
 ]
 """Fixtures of the search servers there are; the real one where the environment names it."""
+
+
+@pytest.fixture
+def qdrant_url(tmp_path: Path) -> Urls:
+    """Makes URLs of copies in one folder, which the client's local mode keeps."""
+    return lambda: f"qdrant+local:{tmp_path / 'qdrant'}?copy=c{next(_NUMBERS)}"

@@ -119,7 +119,8 @@ def test_processes_end_with_the_one_that_made_them(tmp_path: Path) -> None:
         "from consilience.encoding.workers import WorkerEncoder\n"
         "if __name__ == '__main__':\n"
         f"    load = functools.partial(telling, pathlib.Path({str(tmp_path)!r}))\n"
-        "    WorkerEncoder(load, workers=1).encode_passages(['text 1'])\n"
+        "    encoder = WorkerEncoder(load, workers=1)\n"
+        "    encoder.encode_passages(['text 1'])\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"
     )

@@ -9,6 +9,7 @@ import pytest
 from consilience import Document, Rag, Store
 from consilience.errors import UsageError
 from consilience.model import AskOptions
+from consilience.model.answering import Clock
 from consilience.retrieval import Refinement, Tuning
 
 QUESTION = "what is the fee of the card?"
@@ -46,14 +47,9 @@ def ratio(rag: Rag, store: Store, mode: str) -> tuple[float, float]:
     """Log of the first two passages' priors over one another, and the distance of their scores."""
     options = AskOptions(k=2, mode=mode, fusion="fid", abstain=False)  # type: ignore[arg-type]
     one = fresh(rag)
-    asked = one._asked(QUESTION, store, options, _Clock())  # type: ignore[arg-type]
-    prior = one._read(asked, options, _Clock()).log_prior[0]  # type: ignore[arg-type]
+    asked = one.look_up(QUESTION, store, options, Clock())
+    prior = one.read(asked, options, Clock()).log_prior[0]
     return float(prior[0] - prior[1]), asked.hits[0].score - asked.hits[1].score
-
-
-class _Clock:
-    def mark(self, stage: str) -> None:
-        pass
 
 
 def test_the_stores_temperature_is_that_of_fused_scores(rag: Rag, store: Store) -> None:

@@ -190,13 +190,22 @@ def test_a_large_body_has_the_time_that_its_size_needs(
     assert reply.status == 200
 
 
-def test_a_key_without_the_scope_uploads_nothing(service: Service) -> None:
+@pytest.mark.parametrize(
+    ("path", "kind", "scope"),
+    [
+        ("/v1/documents", "multipart/form-data; boundary=x", "write"),
+        ("/v1/keys", "application/json", "admin"),
+    ],
+)
+def test_of_one_who_may_not_no_body_is_read(
+    service: Service, path: str, kind: str, scope: str
+) -> None:
     made = service.keys.create("reader")
     read: list[bytes] = []
-    headers = {"content-type": "multipart/form-data; boundary=x", **bearer(made.secret)}
-    reply = sent(service, Visitor("POST", "/v1/documents", headers=headers), never(read))
+    headers = {"content-type": kind, **bearer(made.secret)}
+    reply = sent(service, Visitor("POST", path, headers=headers), never(read))
     assert reply.status == 403
-    assert error_of(reply)["message"] == "this needs a key with the scope write; yours has read"
+    assert error_of(reply)["message"] == f"this needs a key with the scope {scope}; yours has read"
     assert len(read) <= 2
 
 

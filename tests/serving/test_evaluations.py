@@ -122,12 +122,12 @@ def test_a_browser_opens_a_report_without_a_key(
     assert anyone.get(f"/v1/evaluations/{job['id']}/report").status_code == 401
     assert other.post(f"/v1/evaluations/{job['id']}/link").status_code == 404
     made = owner.post(f"/v1/evaluations/{job['id']}/link")
-    assert (made.status_code, made.json()["seconds"]) == (201, 600)
+    assert (made.status_code, made.json()["seconds"]) == (201, 60)
     shown = anyone.get(made.json()["url"])
     assert shown.text == owner.get(f"/v1/evaluations/{job['id']}/report").text
     assert anyone.get(f"{made.json()['url']}x").status_code == 404
     now = evaluations.time.monotonic()
-    monkeypatch.setattr(service.jobs.evaluations, "_clock", lambda: now + 700)
+    monkeypatch.setattr(service.jobs.evaluations, "_clock", lambda: now + 100)
     assert anyone.get(made.json()["url"]).status_code == 404
 
 

@@ -45,6 +45,11 @@ def test_what_is_no_secret_opens_nothing(ring: KeyRing, wrong: str) -> None:
     assert ring.find(secret.swapcase()) is None
 
 
+def test_guessing_finds_nothing(ring: KeyRing) -> None:
+    ring.create("a")
+    assert not any(ring.find(f"cs_{guess}") for guess in range(2000))
+
+
 def test_a_digest_is_no_secret(ring: KeyRing) -> None:
     made = ring.create("a")
     assert ring.find(made.key.digest) is None

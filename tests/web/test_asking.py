@@ -201,6 +201,7 @@ def test_a_long_document_is_read_further_in_both_directions(fake: Fake, page: Pa
 def test_the_printed_page_is_shown_where_there_is_one(fake: Fake, page: Page) -> None:
     found = made.answer()
     found["citations"][0]["page"] = 2
+    found["citations"][0]["quotes"] *= 2
     fake.answers = [made.told(found)]
     fake.pages["visits.md"] = [
         {"number": 1, "start": 0, "end": 16},
@@ -213,6 +214,9 @@ def test_the_printed_page_is_shown_where_there_is_one(fake: Fake, page: Page) ->
     image = page.locator("#source img")
     expect(image).to_have_attribute("alt", "Image of page 2 of Visiting hours")
     assert image.evaluate("one => one.naturalWidth") == 1
+    expect(page.locator("#source .box")).to_have_count(1)
+    start = made.VISITS.index("until 21:30")
+    assert fake.acts == [f"boxes visits.md 2 {start} {start + 11}"]
     expect(page.locator("#source .page-start")).to_have_text(["Page 1", "Page 2"])
     page.get_by_role("button", name="Page 2 as printed").click()
     expect(image).to_be_hidden()

@@ -89,12 +89,16 @@ class PassageRetriever:
         depth = k + _SPARE
         while True:
             ranking = self._ranker.rank(question, depth=depth, scope=scope)
-            hits = self._hits(ranking, scope.held)
+            hits = self._hits(ranking[:k], scope.held)
+            if len(hits) < k:
+                hits += self._hits(ranking[k:], scope.held)
             if len(hits) >= k or len(ranking) < depth:
                 return hits[:k]
             depth *= 4
 
     def _hits(self, ranking: Ranking, held: Held) -> list[Hit]:
+        if not ranking:
+            return []
         passages = self._source.passages([number for number, _ in ranking])
         return [
             Hit(passages[number], score)

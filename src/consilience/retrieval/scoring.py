@@ -30,8 +30,8 @@ from consilience.store import visible
 Lengths = NDArray[np.float32]
 """`k1 * (1 - b + b * len / avg)` of every row, `[rows]`; infinite for those not to be found."""
 
-_COMMON = 8  # a term is common that more than one row in so many has
-_SAMPLE = 4096  # scores of which the best say what the best of all have at least
+_COMMON = (16, 4, 0)  # terms that more than one row in so many has are left for the end, if that will do
+_SAMPLE, _SAMPLE_DEPTH = 512, 4  # rows of which the best say what the best of all have at least
 _SLACK = 1.0001  # so that no rounding of sums decides
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _KNOWN = 4096  # terms whose weights and postings are remembered
@@ -180,12 +180,13 @@ class Bm25:
 
     def _scored(self, terms: "Sequence[_Term]", lengths: Lengths, depth: int) -> "_Scored":
         """Rows among which the best are."""
-        rare = sum(term.postings * _COMMON <= self._collection.rows for term in terms)
-        rest = _SLACK * sum(term.limit for term in terms[rare:])
-        found = self._candidates(terms[:rare], lengths, depth=depth, rest=rest)
-        if found is None:
-            return self._candidates(terms, lengths, depth=depth, rest=0) or (_NO_ROWS, _NO_SCORES)
-        rows, scores = found
+        for share in _COMMON:
+            rare = sum(term.postings * share <= self._collection.rows for term in terms)
+            rest = _SLACK * sum(term.limit for term in terms[rare:])
+            found = self._candidates(terms[:rare], lengths, depth=depth, rest=rest)
+            if found:
+                break
+        rows, scores = found or (_NO_ROWS, _NO_SCORES)
         for place in range(len(self._collection.segments)):
             self._complete(place, terms[rare:], lengths, rows, scores)
         return rows, scores
@@ -200,8 +201,8 @@ class Bm25:
         sums = self._scratch.take()
         rows = self._add(terms, lengths, sums)
         scores = sums[rows]
-        # A row stands among them at most once for each term.
-        least = _least(scores[:_SAMPLE], depth * len(terms))
+        sample = _distinct(rows[: _SAMPLE + _SAMPLE_DEPTH * depth].copy())
+        least = _least(sums[sample], depth)
         best = _distinct(rows[scores >= max((least - rest) / _SLACK, _SMALLEST)])
         scores = sums[best]
         sums[rows] = 0

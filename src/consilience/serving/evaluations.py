@@ -55,7 +55,7 @@ MOST = 500
 MOST_QUESTIONS = 100_000
 """Questions of one evaluation."""
 
-LINK_SECONDS = 600.0
+LINK_SECONDS = 60.0
 """How long the address of a report can be opened without a key."""
 
 LONGEST_LINK = 100

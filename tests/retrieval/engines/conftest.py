@@ -4,6 +4,7 @@ from tests.servers import (
     opensearch_url,
     postgres_socket,
     postgres_url,
+    qdrant_url,
     real_elastic_url,
     search_servers,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "opensearch_url",
     "postgres_socket",
     "postgres_url",
+    "qdrant_url",
     "real_elastic_url",
     "search_servers",
 ]

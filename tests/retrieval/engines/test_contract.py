@@ -58,3 +58,23 @@ class TestSearchServerBm25(SearchServerContract):
 
 class TestSearchServerHybrid(SearchServerContract):
     mode = "hybrid"
+
+
+class QdrantContract(EngineContract):
+    @pytest.fixture
+    def engine(self, qdrant_url: Callable[[], str]) -> Iterator[Engine]:
+        engine = open_engine(qdrant_url())
+        yield engine
+        engine.close()
+
+
+class TestQdrantBm25(QdrantContract):
+    mode = "bm25"
+
+
+class TestQdrantDense(QdrantContract):
+    mode = "dense"
+
+
+class TestQdrantHybrid(QdrantContract):
+    mode = "hybrid"

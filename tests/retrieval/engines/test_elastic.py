@@ -152,6 +152,26 @@ class TestShelves:
         assert search(other, "annual leave interest") == ["news", "loans"]
         other.close()
 
+    def test_of_two_that_publish_first_one_comes_second(
+        self, store: Store, engine: Engine, url: str
+    ) -> None:
+        fill(store, "loans")
+        other, states = open_engine(url), []
+
+        def overtake(done: int, total: int) -> None:
+            if not states:
+                publish(store, other)
+                states.append(other.state())
+
+        report = Publisher(store, engine, heard=overtake).catch_up()
+        assert (report.added, report.passages) == (0, 1)  # the second time nothing was left to do
+        assert engine.state() == states[0]
+        assert len(indices(url)) == 2
+        fill(store, "leave")
+        publish(store, engine)
+        assert len(indices(url)) == 2
+        other.close()
+
     def test_a_reader_that_was_overtaken_reads_again(
         self, store: Store, engine: Engine, url: str
     ) -> None:

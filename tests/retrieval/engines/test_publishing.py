@@ -29,8 +29,11 @@ from tests.retrieval.corpus import TEXTS, fill
 from tests.retrieval.encoders import TrigramEncoder
 from tests.servers import SEARCH_SERVERS
 
+SERVERS = ["postgres_url", *SEARCH_SERVERS]
+"""Engines that several processes can use at once."""
 
-@pytest.fixture(params=["postgres_url", *SEARCH_SERVERS])
+
+@pytest.fixture(params=[*SERVERS, "qdrant_url"])
 def url(request: pytest.FixtureRequest) -> str:
     made = request.getfixturevalue(request.param)()
     assert isinstance(made, str)
@@ -203,6 +206,7 @@ class TestOneCommitAtATime:
         publish(store, engine)
         assert len(search(engine, "leave version")) == 20
 
+    @pytest.mark.parametrize("url", SERVERS, indirect=True)
     def test_a_publisher_that_is_killed_leaves_the_old_commit(
         self, store: Store, engine: Engine, url: str
     ) -> None:
@@ -224,6 +228,7 @@ class TestOneCommitAtATime:
         assert publish(store, engine).passages == 600
         assert "leave" not in search(engine, "annual leave")
 
+    @pytest.mark.parametrize("url", SERVERS, indirect=True)
     def test_every_read_is_one_commit(self, store: Store, url: str) -> None:
         """Two passages say the same number in every commit; no reader sees them differ."""
 
@@ -289,7 +294,7 @@ class TestOneCommitAtATime:
         assert before is not None
         fill(store, "loans")
         publish(store, engine)
-        delta = Delta(before, False, 64, Tuning(), {}, iter([]), lambda: before)
+        delta = Delta(before, False, 64, Tuning(), {}, iter([]), lambda: (0, 0), lambda: before)
         with pytest.raises(MovedError, match=r"^someone else has published to "):
             engine.publish(delta)
         assert engine.state() != before

@@ -239,6 +239,8 @@ class Delta:
         tuning: The numbers that a search of the copy will have.
         removed: Numbers of entries that go, with the commit in which each went.
         added: Entries that come, in batches. To be read once.
+        average: The average numbers of tokens of the titles and of the texts of all of the store;
+            reads and analyses all of it.
         reached: The state that it leads to; to be asked when `added` has been read.
     """
 
@@ -248,6 +250,7 @@ class Delta:
     tuning: Tuning
     removed: Mapping[int, int]
     added: Iterator[list[Entry]]
+    average: Callable[[], tuple[float, float]]
     reached: Callable[[], Published]
 
 

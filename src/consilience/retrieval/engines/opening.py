@@ -60,10 +60,17 @@ def _elastic(address: Address, limits: Limits | None) -> Engine:
     return elastic_engine(address, limits)
 
 
+def _qdrant(address: Address, limits: Limits | None) -> Engine:
+    from consilience.retrieval.engines.qdrant import qdrant_engine
+
+    return qdrant_engine(address, limits)
+
+
 _OPENED: Mapping[str, Callable[[Address, Limits | None], Engine]] = {
     "postgresql": _postgres,
     "elasticsearch": _elastic,
     "opensearch": _elastic,
+    "qdrant": _qdrant,
 }
 """The closed table of engines."""
 

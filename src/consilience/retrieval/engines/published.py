@@ -8,6 +8,7 @@ trust a copy that is another store's or another encoder's.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from consilience.retrieval.engines.base import (
 )
 from consilience.retrieval.tuning import Tuning
 from consilience.store import Changes, IndexRow, Record, Store
+from consilience.text import analyze
 
 _ATTEMPTS = 5
 """How often a publisher begins again when another one was faster."""
@@ -104,7 +106,7 @@ class Publisher:
             encoder = "" if before is None or whole else before.fingerprint
             if changes.sequence < since or encoder not in ("", changes.fingerprint):
                 raise MovedError(f"the store moved while it was published to {self._engine.shown}")
-            step = _Step(self._store.identity, before, whole, changes, tuning, self._heard)
+            step = _Step(self._store, before, whole, changes, tuning, self._heard)
             if whole or step.moves:
                 self._engine.publish(step.delta(self._engine.recipe(tuning)))
             return step.report(self._engine.shown)
@@ -136,7 +138,7 @@ class Publisher:
 class _Step:
     """One way from the state of a copy to that of a snapshot of the store."""
 
-    identity: str
+    store: Store
     before: Published | None
     whole: bool
     changes: Changes
@@ -164,6 +166,7 @@ class _Step:
             tuning=self.tuning,
             removed={} if self.whole else dict(gone),
             added=self._entries(),
+            average=lambda: _average(self.store),
             reached=lambda: self._reached(recipe),
         )
 
@@ -182,7 +185,7 @@ class _Step:
     def _reached(self, recipe: str) -> Published:
         keys = () if self.whole or self.before is None else self.before.keys
         return Published(
-            identity=self.identity,
+            identity=self.store.identity,
             sequence=self.changes.sequence,
             fingerprint=self.changes.fingerprint,
             dimension=self.changes.dimension,
@@ -204,6 +207,17 @@ class _Step:
                 yield entries
                 done += len(rows)
                 self.heard(done, self.changes.rows)
+
+
+def _average(store: Store) -> tuple[float, float]:
+    """The average numbers of tokens of titles and of texts, 0 where there are no passages."""
+    titles = texts = 0
+    with store.changes(0) as changes:
+        for row in chain.from_iterable(changes.added):
+            titles += len(analyze(row.title))
+            texts += len(analyze(row.text))
+        rows = max(1, changes.rows)
+    return titles / rows, texts / rows
 
 
 def _entry(row: IndexRow, record: Record, dimension: int) -> Entry:

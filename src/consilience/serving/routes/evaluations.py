@@ -74,7 +74,7 @@ async def report(id: Id, subject: Reader, service: ServiceOf) -> Response:  # no
 
 @router.post("/v1/evaluations/{id}/link", status_code=201)
 async def link(id: Id, subject: Reader, service: ServiceOf) -> dict[str, Any]:  # noqa: A002
-    """An address at which a browser can open the report for ten minutes, as it sends no key."""
+    """An address at which a browser can open the report for a minute, as it sends no key."""
     found = await service.work(service.jobs.evaluations.link, subject, id)
     return {"url": f"/v1/reports/{found.name}", "seconds": found.seconds}
 

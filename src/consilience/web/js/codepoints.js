@@ -12,7 +12,7 @@ export function length(text) {
 /** The unit at which the code point of a number begins; the end of the text for those beyond it. */
 export function unitAt(text, point) {
   let unit = 0;
-  for (let left = point; left > 0 && unit < text.length; left -= 1) unit += text.codePointAt(unit) > 0xffff ? 1 : 1;
+  for (let left = point; left > 0 && unit < text.length; left -= 1) unit += text.codePointAt(unit) > 0xffff ? 2 : 1;
   return unit;
 }
 

@@ -130,7 +130,8 @@ function pieces(now) {
 }
 
 function marksOf({ quotes, passage }) {
-  if (quotes.length) return quotes;
+  // An answer may repeat a word; its place is marked once.
+  if (quotes.length) return [...new Map(quotes.map((one) => [`${one.start}-${one.end}`, one])).values()];
   return passage ? [passage] : [];
 }
 

@@ -128,7 +128,7 @@ def seen(ledger: Ledger, filters: Sequence[Json]) -> Json:
     """What the ledger's readers see and the filters let through."""
     gone = {"range": {"died": {"lte": ledger.published.sequence}}}
     counted = {"terms": {"run": list(ledger.runs)}}
-    return {"bool": {"filter": [counted, *filters], "must_not": []}}
+    return {"bool": {"filter": [counted, *filters], "must_not": [gone]}}
 
 
 def _filters(conditions: Conditions) -> list[Json]:
