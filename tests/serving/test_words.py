@@ -51,10 +51,10 @@ def test_the_language_is_the_one_that_is_asked_for_first(header: str, language: 
 
 
 def test_files_of_the_server_are_told_to_those_who_look_after_it() -> None:
-    error = ConsilienceError("the disk of /srv/secret is full", hint="make room in /srv/secret")
+    error = ConsilienceError("the disk of /data/secret is full", hint="make room in /data/secret")
     told = errors.error_body(error, language="en", request_id="r1", full=True)["error"]
-    assert told["message"] == "the disk of /srv/secret is full"
+    assert told["message"] == "the disk of /data/secret is full"
     kept = errors.error_body(error, language="en", request_id="r1", full=False)["error"]
-    assert "/srv" not in str(kept)
+    assert "/data" not in str(kept)
     assert kept["hint"] == "ask its operator for request r1 in the log"
     assert kept["kind"] == "error"

@@ -4,7 +4,6 @@ Every key of the config is also a flag of the same name, declared once in `servi
 win over the file. Standard output has the address and nothing else; the log goes to standard error.
 """
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,9 +25,6 @@ EXAMPLES = (
     "consilience serve serve.yaml --port 8200 --lang zh",
     "consilience serve --store 规章制度库 --mcp",
 )
-
-PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
-"""What the extra `serve` brings."""
 
 
 def serve(
@@ -72,13 +68,15 @@ def require_packages() -> None:
     Raises:
         DependencyError: One is.
     """
-    for name in PACKAGES:
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise DependencyError(
-                f"serving needs the package {name}", hint="pip install 'consilience[serve]'"
-            ) from error
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise DependencyError(
+            f"serving needs the package {error.name}", hint="pip install 'consilience[serve]'"
+        ) from error
 
 
 def require_key(settings: ServeConfig) -> None:

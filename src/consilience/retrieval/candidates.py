@@ -126,7 +126,7 @@ class ApproximateCandidates:
         """As `Candidates.propose`; `count` also says how far it looks."""
         chosen = None if among is None else _selector(among)
         if self._name == "ivf":
-            lists = -(-self._index.nlist * count // 32_000)
+            lists = 1 + int(self._index.nlist**0.5 * count / 500)
             effort = faiss.SearchParametersIVF(nprobe=min(lists, self._index.nlist), sel=chosen)
         else:
             effort = faiss.SearchParametersHNSW(efSearch=max(16, count // 4), sel=chosen)

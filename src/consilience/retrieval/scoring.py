@@ -30,7 +30,7 @@ from consilience.store import visible
 Lengths = NDArray[np.float32]
 """`k1 * (1 - b + b * len / avg)` of every row, `[rows]`; infinite for those not to be found."""
 
-_COMMON = (16, 4, 0)  # terms that more than one row in so many has are left for the end, if that will do
+_COMMON = (8, 0)  # terms that more than one row in 8 has are left for the end, if that will do
 _SAMPLE, _SAMPLE_DEPTH = 512, 4  # rows of which the best say what the best of all have at least
 _SLACK = 1.0001  # so that no rounding of sums decides
 _SMALLEST = float(np.finfo(np.float32).tiny)

@@ -5,9 +5,7 @@ Routes write their whole path, `/v1/…`, and state what they need by one of `Re
 """
 
 import mimetypes
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -17,23 +15,39 @@ from consilience.serving import failing
 from consilience.serving.door import Door
 from consilience.serving.journal import Journal, Write, write_line
 from consilience.serving.places import Places
+from consilience.serving.routes import (
+    ask,
+    documents,
+    evaluations,
+    health,
+    jobs,
+    keys,
+    openai,
+    passages,
+    runs,
+    search,
+    settings,
+)
 from consilience.serving.service import Service
 from consilience.version import __version__
 
-ROUTES = (
-    "health",
-    "ask",
-    "search",
-    "passages",
-    "documents",
-    "jobs",
-    "evaluations",
-    "runs",
-    "settings",
-    "keys",
-    "openai",
+ROUTERS = tuple(
+    module.router
+    for module in (
+        health,
+        ask,
+        search,
+        passages,
+        documents,
+        jobs,
+        evaluations,
+        runs,
+        settings,
+        keys,
+        openai,
+    )
 )
-"""The closed table of routers, each a module of `serving.routes` with a `router`."""
+"""The closed table of routers."""
 
 WEB = Path(__file__).parent.parent / "web"
 """The page."""
@@ -56,22 +70,17 @@ def create_app(service: Service, *, write: Write = write_line) -> FastAPI:
         responses=failing.RESPONSES,
     )
     app.state.service = service
-    modules = [_module(name) for name in ROUTES]
-    for module in modules:
-        app.include_router(module.router)
+    for router in ROUTERS:
+        app.include_router(router)
     failing.install(app)
-    app.add_middleware(Door, service=service, places=Places(_routes(modules)))
+    app.add_middleware(Door, service=service, places=Places(_routes()))
     app.add_middleware(Journal, metrics=service.metrics, write=write)
     _add_page(app)
     return app
 
 
-def _module(name: str) -> ModuleType:
-    return import_module(f"consilience.serving.routes.{name}")
-
-
-def _routes(modules: list[ModuleType]) -> list[APIRoute]:
-    return [r for module in modules for r in module.router.routes if isinstance(r, APIRoute)]
+def _routes() -> list[APIRoute]:
+    return [each for router in ROUTERS for each in router.routes if isinstance(each, APIRoute)]
 
 
 def _add_page(app: FastAPI) -> None:

@@ -130,6 +130,19 @@ class TestShelves:
         assert looked(url, f"/{{}}{shelf}/_count")["count"] == 3
         assert search(engine, "annual leave") == ["leave"]
 
+    def test_what_could_not_be_swept_is_not_seen(
+        self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(ledger: object) -> None:
+            raise RemoteError("no")
+
+        fill(store, "leave", "loans")
+        publish(store, engine)
+        monkeypatch.setattr(engine._shelves, "sweep", fail)  # type: ignore[attr-defined]
+        store.remove("leave")
+        assert publish(store, engine).removed == 1
+        assert search(engine, "annual leave interest") == ["loans"]
+
     def test_a_publisher_that_was_overtaken_begins_again(
         self, store: Store, engine: Engine, url: str
     ) -> None:
