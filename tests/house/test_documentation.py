@@ -8,7 +8,8 @@ import pytest
 
 from consilience import errors
 from consilience.cli.main import InternalError, InterruptedByUserError
-from consilience.errors import ConsilienceError
+from consilience.errors import ConsilienceError, UsageError
+from consilience.serving import errors as served
 from tests.house.tree import PAIRS, ROOT, blocks, named, pages, without_code
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -17,11 +18,9 @@ DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 
 
 def kinds() -> list[type[ConsilienceError]]:
-    own = [each for each in vars(errors).values() if isinstance(each, type)]
-    return [each for each in own if issubclass(each, ConsilienceError)] + [
-        InternalError,
-        InterruptedByUserError,
-    ]
+    found = [*vars(errors).values(), *vars(served).values(), InternalError, InterruptedByUserError]
+    own = {each for each in found if isinstance(each, type) and issubclass(each, ConsilienceError)}
+    return [each for each in own if each.kind != UsageError.kind or each is UsageError]
 
 
 @pytest.mark.parametrize("page", pages(), ids=named)

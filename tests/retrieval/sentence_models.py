@@ -5,21 +5,8 @@ from pathlib import Path
 import torch
 
 WORDS = [
-    "what",
-    "is",
-    "the",
-    "fee",
-    "ward",
-    "open",
-    "hours",
-    "a",
-    "card",
-    "and",
-    "bank",
-    "salmon",
-    "ladder",
-    "river",
-    "where",
+    *("what", "where", "is", "the", "a", "and", "open"),
+    *("fee", "ward", "hours", "card", "bank", "salmon", "ladder", "river"),
 ]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 

@@ -1,10 +1,11 @@
 from dataclasses import fields, replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilience.retrieval import merging
+from consilience.retrieval import merging, postings
 from consilience.retrieval.merging import merged
 from consilience.retrieval.postings import Segment, forms_of, labels_array, term_keys
 from tests.retrieval.small_index import WORDS, Page, segment_of
@@ -113,14 +114,15 @@ def test_forms_are_the_distinct_pairs() -> None:
     assert which.tolist() == [2, 1, 2]
 
 
-def test_forms_by_row_are_remembered_but_not_without_end() -> None:
+def test_forms_by_row_are_remembered_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postings, "_REMEMBERED", 20 * 399)
     segment = segment_of({n: Page((f"w{n}", "w1")) for n in range(1, 400)})
     for i in range(len(segment.terms)):
         begin, end = segment.starts[i : i + 2].tolist()
         forms = segment.forms_by_row(begin, end)
         assert np.flatnonzero(forms).tolist() == segment.rows[begin:end].tolist()
         assert segment.forms_by_row(begin, end) is forms
-        assert len(segment.remembered) <= 256
+        assert len(segment.remembered) <= 20
 
 
 def test_keys_of_terms_never_change() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from consilience.retrieval import scoring
+from consilience.retrieval.postings import term_keys
 from consilience.retrieval.scoring import Bm25, Collection
 from consilience.retrieval.tuning import Tuning
 from tests.retrieval.small_index import WORDS, Page, best_of, segment_of
@@ -138,6 +139,18 @@ def rare_words(collection: Collection) -> list[str]:
     scorer = Bm25(collection, Tuning())
     known = scorer._looked_up([f"w{i}" for i in range(1, 4000)])
     return [word for word, term in known.items() if 20 <= term.postings <= 60][:3]
+
+
+def test_a_common_word_that_a_segment_lacks_is_not_taken_for_another() -> None:
+    """The first postings of a segment begin where those of a term that it lacks would."""
+    words = sorted(WORDS, key=lambda word: term_keys([word])[0])
+    first, common, rare = words[0], words[1], words[2]
+    old = {n: Page((first, common) * (n % 3 + 1)) for n in range(1, 50)} | {50: Page((rare,) * 3)}
+    new = {n: Page((first,) * (n % 3 + 1)) for n in range(60, 90)} | {99: Page((first, rare))}
+    scorer = Bm25(Collection([segment_of(old), segment_of(new)], NONE), Tuning())
+    for question in ([rare, common], [rare, first], [rare, first, common]):
+        expected = best_of(old | new, question, Tuning(), depth=2)
+        same(scorer.search(Counter(question), depth=2), expected)
 
 
 def test_equal_scores_are_in_the_order_of_their_numbers() -> None:

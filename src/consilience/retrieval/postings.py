@@ -25,7 +25,7 @@ Labels = tuple[str, ...]
 """The access labels of a passage."""
 
 
-_REMEMBERED = 256  # terms of a segment whose forms are kept by row
+_REMEMBERED = 1 << 26  # bytes of forms that a segment keeps by row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +76,7 @@ class Segment:
         if forms is None:
             forms = np.zeros(len(self), self.forms.dtype)
             forms[self.rows[begin:end]] = self.forms[begin:end]
-            if len(self.remembered) >= _REMEMBERED:
+            if len(self.remembered) * forms.nbytes >= _REMEMBERED:
                 self.remembered.clear()
             self.remembered[begin] = forms
         return forms

@@ -18,6 +18,7 @@ and Flood, 1995, "Query evaluation: strategies and optimizations".
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -78,10 +79,14 @@ class Collection:
         return np.concatenate([np.empty(0, np.int64), *(s.numbers for s in self.segments)])
 
     @cached_property
-    def alive(self) -> list[NDArray[np.bool_] | None]:
-        """Which rows of each segment are there; None for all of them."""
-        alive = [~np.isin(s.numbers, self.dead) for s in self.segments]
-        return [None if one.all() else one for one in alive]
+    def dead_rows(self) -> NDArray[np.int64]:
+        """The rows of those that are gone, ascending."""
+        return self.rows_of(self.dead)
+
+    def dead_in(self, place: int) -> NDArray[np.uint32]:
+        """The same for one segment, as rows in it."""
+        begin, end = self.dead_rows.searchsorted(self.offsets[place : place + 2])
+        return (self.dead_rows[begin:end] - self.offsets[place]).astype(np.uint32)
 
     def lengths(self, title: float) -> NDArray[np.float32]:
         """Tokens of every row's text, and `title` times those of its title, `[rows]`."""
@@ -117,7 +122,6 @@ class Bm25:
         self._factor = numbers.k1 + 1
         self._frequencies = [_weighted(s.pairs, numbers.title) for s in collection.segments]
         self._lengths = _scaled(collection, numbers)
-        # Both are replaced, never changed: other threads may be reading them.
         self._known: dict[str, _Term] = {}
         self._scopes: dict[tuple[Held, int], tuple[NDArray[np.int64] | None, Lengths]] = {}
         self._scratch = _Scratch(collection.rows)
@@ -148,14 +152,16 @@ class Bm25:
         """The terms that there are, the rarest first."""
         known = self._known
         if missing := [term for term in terms if term not in known]:
-            known = self._looked_up(missing) | known
-            self._known = known if len(known) <= _KNOWN else {}
+            known.update(self._looked_up(missing))
+            if len(known) > _KNOWN:
+                self._known = {}  # not emptied: other threads may be reading it
         found = [(known[term], count) for term, count in terms.items()]
-        return sorted(
+        there = [
             term if count == 1 else term._replace(limit=count * term.limit)
             for term, count in found
             if term.postings
-        )
+        ]
+        return sorted(there, key=attrgetter("postings"))
 
     def _looked_up(self, terms: Sequence[str]) -> "dict[str, _Term]":
         """What there is of each term."""
@@ -172,11 +178,12 @@ class Bm25:
 
     def _there(self, place: int, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of each block's postings are of passages that are there."""
-        alive = self._collection.alive[place]
-        if alive is None:
-            return blocks[:, 1] - blocks[:, 0]
-        rows = self._collection.segments[place].rows
-        return np.array([int(alive[rows[begin:end]].sum()) for begin, end in blocks.tolist()])
+        counts: NDArray[np.int64] = blocks[:, 1] - blocks[:, 0]
+        dead, rows = self._collection.dead_in(place), self._collection.segments[place].rows
+        if not len(dead):
+            return counts
+        gone = [_shared(rows[begin:end], dead) for begin, end in blocks.tolist()]
+        return counts - np.array(gone, np.int64)
 
     def _scored(self, terms: "Sequence[_Term]", lengths: Lengths, depth: int) -> "_Scored":
         """Rows among which the best are."""
@@ -216,7 +223,7 @@ class Bm25:
         self, terms: "Sequence[_Term]", lengths: Lengths, sums: NDArray[np.float32]
     ) -> NDArray[np.int64]:
         """Add the scores of some terms to `sums`; the rows that have them, once for each term."""
-        found = [_NO_ROWS]
+        found = []
         limits = np.array([term.limit for term in terms], np.float32)
         for place, segment in enumerate(self._collection.segments if terms else ()):
             runs = [slice(*term.blocks[place]) for term in terms]
@@ -228,7 +235,7 @@ class Bm25:
             shares *= np.repeat(limits, [run.stop - run.start for run in runs])
             np.add.at(sums, rows, shares)
             found.append(rows)
-        return np.concatenate(found)
+        return found[0] if len(found) == 1 else np.concatenate([_NO_ROWS, *found])
 
     def _complete(
         self,
@@ -244,7 +251,10 @@ class Bm25:
         within, length, sums = rows[own] - offsets[0], lengths[rows[own]], scores[own]
         segment, frequencies = self._collection.segments[place], self._frequencies[place]
         for term in terms:
-            shares = frequencies[segment.forms_by_row(*term.blocks[place])[within]]
+            begin, end = term.blocks[place]
+            if begin == end:
+                continue
+            shares = frequencies[segment.forms_by_row(begin, end)[within]]
             shares /= shares + length
             shares *= np.float32(term.limit)
             sums += shares
@@ -256,6 +266,7 @@ class Bm25:
         kept = self._scopes.get((held, id(chosen)))
         if kept is None or kept[0] is not chosen:
             kept = (chosen, self._confined(held, chosen))
+            # Replaced, not changed: other threads may be reading it.
             self._scopes = dict([*self._scopes.items()][1 - _SCOPES :]) | {(held, id(chosen)): kept}
         return kept[1]
 
@@ -316,12 +327,21 @@ def _weighted(pairs: NDArray[np.uint32], title: float) -> NDArray[np.float32]:
 
 def _scaled(collection: Collection, numbers: Numbers) -> Lengths:
     lengths = collection.lengths(numbers.title)
-    gone = np.isin(collection.numbers, collection.dead)
-    mean = lengths[~gone].mean(dtype=np.float64) if len(collection) else 1.0
+    alive = np.ones(len(lengths), np.bool_)
+    alive[collection.dead_rows] = False
+    mean = lengths[alive].mean(dtype=np.float64) if len(collection) else 1.0
     scaled = numbers.k1 * (1 - numbers.b + numbers.b * (lengths / np.float32(mean or 1.0)))
     scaled = np.maximum(scaled.astype(np.float32), np.float32(_SMALLEST))  # 0 / 0 is no score
-    scaled[gone] = np.inf
+    pass
     return scaled
+
+
+def _shared(rows: NDArray[np.uint32], others: NDArray[np.uint32]) -> int:
+    """How many rows two ascending lists have in common."""
+    few, many = sorted((rows, others), key=len)
+    if not len(few):
+        return 0
+    return int((many.take(many.searchsorted(few), mode="clip") == few).sum())
 
 
 def _blocks(segment: Segment, keys: NDArray[np.uint64]) -> NDArray[np.int64]:

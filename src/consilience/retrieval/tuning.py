@@ -60,7 +60,7 @@ class Tuning:
     """
 
     k1: float = 0.6
-    b: float = 0.4
+    b: float = 0.5
     title: float = 1.0
     zh: float | None = None
     en: float | None = None
@@ -93,7 +93,7 @@ class Tuning:
         known = [field.name for field in fields(cls)]
         strange = [f"{n} is unknown, allowed: {', '.join(known)}" for n in values if n not in known]
         wrong = [fault for n in known if n in values and (fault := _fault(n, values[n]))]
-        if strange or wrong:
+        if strange:  # wrong values alone are told when it is made
             raise _wrong([*strange, *wrong])
         return cls(**values)
 

@@ -83,7 +83,8 @@ class Connections:
                 limit = f"{int(seconds * 1000)}ms"
                 connection.execute(
                     "SELECT set_config('statement_timeout', %s, true), "
-                    "set_config('lock_timeout', %s, true)",
+                    # Compiling a statement costs more than any of ours takes.
+                    "set_config('lock_timeout', %s, true), set_config('jit', 'off', true)",
                     (limit, limit),
                 )
                 yield guard

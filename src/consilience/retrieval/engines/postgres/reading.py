@@ -6,6 +6,7 @@ and the nearest once more in full precision.
 """
 
 from collections.abc import Mapping, Sequence
+from math import log1p
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import numpy as np
@@ -27,29 +28,30 @@ if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.sql import Composed
 
+_KNOWN: LiteralString = """
+SELECT t.token, t.passages, s.title_length, s.text_length
+FROM {schema}.terms t CROSS JOIN {schema}.state s WHERE t.token = ANY(%s)
+"""
+
 _LEXICAL: LiteralString = """
-WITH asked AS (
-  SELECT a.token,
-    a.times * ln(1 + (%(passages)s - t.passages + 0.5) / (t.passages + 0.5))::float8 AS weight
-  FROM unnest(%(tokens)s::text[], %(times)s::int[]) AS a (token, times)
-  JOIN {schema}.terms t USING (token)
-), average AS (
-  SELECT greatest((text_length + %(title)s * title_length) / %(passages)s, 1e-9) AS length
-  FROM {schema}.state
-), found AS (
-  SELECT o.number, a.weight, o.in_text + %(title)s * o.in_title AS times,
-    %(k1)s * (1 - %(b)s + %(b)s * (o.text_length + %(title)s * o.title_length) / v.length) AS norm
-  FROM asked a JOIN {schema}.postings o USING (token) CROSS JOIN average v
-)
-SELECT number, sum(weight * times * (1 + %(k1)s) / (times + norm)) AS score
-FROM found WHERE times > 0 AND {within}
-GROUP BY number ORDER BY score DESC, number LIMIT %(depth)s
+SELECT o.number, sum(
+  a.weight * (o.in_text + %(title)s * o.in_title) / (
+    o.in_text + %(title)s * o.in_title
+    + %(base)s + %(slope)s * (o.text_length + %(title)s * o.title_length)
+  )
+) AS score
+FROM unnest(%(tokens)s::text[], %(weights)s::float8[]) AS a (token, weight)
+JOIN {schema}.postings o USING (token)
+WHERE o.in_text + %(title)s * o.in_title > 0 AND {within}
+GROUP BY o.number ORDER BY score DESC, o.number LIMIT %(depth)s
 """
 """BM25 with the idf that is never negative: `sum over t of q idf f (k1 + 1) / (f + k1 (1 - b + b l
 / L))`, `idf = ln(1 + (N - n + 0.5) / (n + 0.5))`, where q and f are how often token t stands in
 question and passage, l is the passage's length and L the average one, N counts passages and n those
-with t; words of the title count `title` times in f, l and L. Source: Robertson and Zaragoza, 2009,
-"The Probabilistic Relevance Framework: BM25 and Beyond"."""
+with t; words of the title count `title` times in f, l and L. Here `base + slope l` is what k1
+multiplies, and `weight` all that does not depend on the passage: worked out outside, since the
+planner would do it for every row. Source: Robertson and Zaragoza, 2009, "The Probabilistic
+Relevance Framework: BM25 and Beyond"."""
 
 _DENSE: LiteralString = """
 SELECT number, -(vector::vector({dimension}) <#> %(vector)s::vector({dimension})) AS score
@@ -84,16 +86,24 @@ class PostgresView:
         """The best passages by BM25, exactly."""
         if not tokens or not self._state.passages:
             return []
-        tuning = Tuning.parse(self._state.tuning)
-        values: dict[str, Any] = {
-            "passages": self._state.passages,
-            "tokens": list(tokens),
-            "times": list(tokens.values()),
-            "depth": depth,
-            **{name: float(getattr(tuning, name)) for name in ("k1", "b", "title")},
-        }
+        values = self._weighed(tokens) | {"depth": depth}
         within = _numbers_in(conditions_of(scope), values, self._schema)
         return self._ranking(self._sql(_LEXICAL, within=within), values)
+
+    def _weighed(self, tokens: Mapping[str, int]) -> dict[str, Any]:
+        """The tokens that there are with their weights, and the numbers of the formula."""
+        found = self._connection.execute(self._sql(_KNOWN), [list(tokens)]).fetchall()
+        tuning, whole = Tuning.parse(self._state.tuning), self._state.passages
+        k1, b, title = tuning.k1, tuning.b, tuning.title
+        length = max((found[0][3] + title * found[0][2]) / whole if found else 0.0, 1e-9)
+        idf = {token: log1p((whole - n + 0.5) / (n + 0.5)) for token, n, _, _ in found}
+        return {
+            "tokens": list(idf),
+            "weights": [tokens[token] * idf[token] * (k1 + 1) for token in idf],
+            "title": float(title),
+            "base": k1 * (1 - b),
+            "slope": k1 * b / length,
+        }
 
     def rank_dense(self, vector: Vector, *, depth: int, scope: Scope) -> Ranking:
         """The nearest passages; exactly where there is no graph or the filter leaves few."""
@@ -144,13 +154,13 @@ class PostgresView:
 
 
 def _numbers_in(conditions: Conditions, values: dict[str, Any], schema: str) -> "Composed":
-    """A condition on `number`; true where there are none, which spares the join."""
+    """A condition on a posting `o`; true where there are none, which spares the join."""
     from psycopg import sql
 
     if not conditions:
         return sql.SQL("{}").format(sql.SQL("true"))
     return composed(
-        "number IN (SELECT p.number FROM {schema}.passages p WHERE {scope})",
+        "o.number IN (SELECT p.number FROM {schema}.passages p WHERE {scope})",
         schema,
         scope=_terms_of(conditions, values),
     )
