@@ -56,7 +56,7 @@ CURVE = (1, 3, 5, 10, 20)
 CANDIDATES = (200, 500, 1000, 2000)
 """What is tried."""
 
-ENOUGH = 0.95
+ENOUGH = 0.97
 """The share of the recall at `PLACES` that the smallest good `k` has."""
 
 TIMED = 50

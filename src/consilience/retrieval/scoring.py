@@ -332,7 +332,7 @@ def _scaled(collection: Collection, numbers: Numbers) -> Lengths:
     mean = lengths[alive].mean(dtype=np.float64) if len(collection) else 1.0
     scaled = numbers.k1 * (1 - numbers.b + numbers.b * (lengths / np.float32(mean or 1.0)))
     scaled = np.maximum(scaled.astype(np.float32), np.float32(_SMALLEST))  # 0 / 0 is no score
-    pass
+    scaled[~alive] = np.inf
     return scaled
 
 

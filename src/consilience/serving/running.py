@@ -19,8 +19,8 @@ from consilience.serving.config import ServeConfig
 from consilience.serving.journal import write_line
 from consilience.serving.service import Service
 
-LAST_SECONDS = 2
-"""Seconds that connections have once nobody waits for an answer any more."""
+LAST_SECONDS = 5
+"""Seconds that watchers and jobs have once nobody waits for an answer any more."""
 
 
 def listen(config: ServeConfig) -> socket.socket:
@@ -71,11 +71,12 @@ def run(service: Service, listener: socket.socket, *, ready: Callable[[], None])
         timeout_keep_alive=20,
         timeout_graceful_shutdown=LAST_SECONDS,
     )
+    server = Server(settings, service, ready)
     try:
         service.warm_up()
-        Server(settings, service, ready).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
-        service.close()
+        service.close(0 if server.force_exit else LAST_SECONDS)
 
 
 class Server(uvicorn.Server):

@@ -193,15 +193,17 @@ class Service:
         finally:
             self._ready.set()
 
-    def close(self, grace: float = 0.0) -> None:
-        """Stop taking requests, let answers finish for a while, leave jobs to be resumed.
+    def close(self, grace: float = 10.0) -> None:
+        """Stop taking requests, leave jobs to be resumed, and end what is still asked.
+
+        Jobs come first: an evaluation whose questions were ended would count as failed.
 
         Args:
-            grace: Seconds that running answers have.
+            grace: Seconds that running work has to come to a good place.
         """
         self.gates.close()
-        self.desk.close(grace)
-        self.jobs.close()
+        self.jobs.close(grace)
+        self.desk.close(0)
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.store.close()
 
