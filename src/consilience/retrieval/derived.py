@@ -85,7 +85,7 @@ _Look = tuple[str, str]  # what the system knows of a file, and its digest
 
 def _looked_at(path: Path, before: _Look | None) -> _Look:
     stamp = _stamp(path)
-    if before:
+    if before and stamp and before[0] == stamp:
         return before
     return stamp, digest(path)
 
