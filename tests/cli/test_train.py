@@ -83,11 +83,12 @@ def test_a_student_is_taught_through_the_command_line(
 ) -> None:
     world = write_world(tmp_path)
     path = config(world, tmp_path)
-    words = ["distil", str(path), "--json", "--model", "none", "--steps", "2"]
+    words = ["distil", str(path), "--json", "--steps", "2"]
     assert run(words) == 2
     message = json.loads(capsys.readouterr().out)["error"]["message"]
     assert message == f"{path} names no teacher"
-    assert run([*words, "--distil.teacher", str(world["model"]), "--objectives", "{distil: 1}"]) == 0
+    teacher = ["--distil.teacher", str(world["model"]), "--objectives", "distil=1"]
+    assert run([*words, *teacher]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["steps"], told["resumed_from"]) == (2, None)
     assert (Path(told["output"]) / "model" / "manifest.json").is_file()

@@ -266,6 +266,7 @@ def test_a_merge_for_which_there_is_no_room_is_given_up(
     with monkeypatch.context() as patch:
         patch.setattr("os.posix_fallocate", full)
         index.merge()
+    assert len(index.collection().segments) == 4
     assert searched(store, index) == set("abcd")
     index.merge()
     assert len(index.collection().segments) == 1

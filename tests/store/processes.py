@@ -6,7 +6,7 @@ from multiprocessing.context import ForkServerProcess
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["pytest", "faiss", "tantivy", "consilience.retrieval", "tests.store.test_crash"]
+    ["pytest", "faiss", "consilience.retrieval", "tests.store.test_crash"]
 )
 
 

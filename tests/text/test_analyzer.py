@@ -1,7 +1,9 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 
-from consilience.text import analyze, analyze_question, fold_han
+from consilience.text import analyze, analyze_question, analyzer, fold_han
 from tests.text.strategies import texts
 
 
@@ -72,6 +74,7 @@ def test_numbers_and_addresses(text: str, tokens: list[str]) -> None:
         ("e-mail", ["e", "mail", "email"]),
         ("e‑mail", ["e", "mail", "email"]),
         ("COVID-19", ["covid", "19", "covid19"]),
+        ("24-hour", ["24", "hour"]),
         ("state-of-the-art", ["state", "art"]),
         ("U.S.", ["us"]),
         ("apples,oranges", ["appl", "orang"]),
@@ -79,6 +82,30 @@ def test_numbers_and_addresses(text: str, tokens: list[str]) -> None:
 )
 def test_apostrophes_hyphens_and_dots(text: str, tokens: list[str]) -> None:
     assert analyze(text) == tokens
+
+
+@pytest.mark.parametrize("around", ["{}", "({}),", "[{}]?!", '"{}."', "“{}”", "{}…", "{}\u200b"])
+def test_punctuation_around_a_word_changes_nothing(around: str) -> None:
+    for word in ("running", "U.S.", "COVID-19", "WHO", "São", "鮭魚", "5km"):
+        assert analyze(f"a {around.format(word)} b") == analyze(f"a {word} b")
+
+
+def test_a_long_word_is_not_remembered() -> None:
+    for length in (40, 41):
+        before = analyzer._remembered.cache_info().currsize
+        assert analyze("q" * length) == ["q" * length]
+        assert analyzer._remembered.cache_info().currsize - before == (length <= 40)
+
+
+def test_threads_may_analyze_at_once() -> None:
+    words = [f"{stem}{ending}" for stem in WORD_STEMS for ending in ("ing", "ed", "s", "ers")]
+    expected = [analyze(word) for word in words]
+    analyzer._remembered.cache_clear()
+    with ThreadPoolExecutor(8) as threads:
+        assert [*threads.map(analyze, words * 20)] == expected * 20
+
+
+WORD_STEMS = [f"{a}{b}{c}ate" for a in "bdkmp" for b in "aeio" for c in "lnrst"]
 
 
 def test_capitals_tell_a_name_from_a_question_word() -> None:

@@ -25,7 +25,6 @@ from consilience.encoding.bert import EncoderStack, mean_pool, padding_bias
 from consilience.encoding.compact import CompactEncoder, fastest_dtype, like_lengths
 from consilience.errors import UsageError
 
-
 _TOKENS = 512  # that are computed at a time; more of them leave the processor's caches
 
 

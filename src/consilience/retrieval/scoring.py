@@ -18,6 +18,8 @@ and Flood, 1995, "Query evaluation: strategies and optimizations".
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import repeat
+from math import log1p
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -122,6 +124,7 @@ class Bm25:
         self._factor = numbers.k1 + 1
         self._frequencies = [_weighted(s.pairs, numbers.title) for s in collection.segments]
         self._lengths = _scaled(collection, numbers)
+        self._dead = [collection.dead_in(place) for place in range(len(collection.segments))]
         self._known: dict[str, _Term] = {}
         self._scopes: dict[tuple[Held, int], tuple[NDArray[np.int64] | None, Lengths]] = {}
         self._scratch = _Scratch(collection.rows)
@@ -166,24 +169,21 @@ class Bm25:
     def _looked_up(self, terms: Sequence[str]) -> "dict[str, _Term]":
         """What there is of each term."""
         keys = term_keys(terms)
-        blocks = [_blocks(segment, keys) for segment in self._collection.segments]
-        there = sum(map(self._there, range(len(blocks)), blocks), np.zeros(len(keys), np.int64))
-        idf = np.log1p((len(self._collection) - there + 0.5) / (there + 0.5))
-        limits, bounds = (self._factor * idf).tolist(), [block.tolist() for block in blocks]
-        found = [
-            _Term(postings, [block[i] for block in bounds], limit)
-            for i, (postings, limit) in enumerate(zip(there.tolist(), limits, strict=True))
-        ]
-        return dict(zip(terms, found, strict=True))
+        found = [_blocks(segment, keys) for segment in self._collection.segments]
+        blocks = zip(*found, strict=True) if found else repeat(())
+        return {term: self._term(own) for term, own in zip(terms, blocks, strict=False)}
 
-    def _there(self, place: int, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many of each block's postings are of passages that are there."""
-        counts: NDArray[np.int64] = blocks[:, 1] - blocks[:, 0]
-        dead, rows = self._collection.dead_in(place), self._collection.segments[place].rows
-        if not len(dead):
-            return counts
-        gone = [_shared(rows[begin:end], dead) for begin, end in blocks.tolist()]
-        return counts - np.array(gone, np.int64)
+    def _term(self, blocks: "tuple[_Block, ...]") -> "_Term":
+        """A term by where its postings are in each segment."""
+        there = sum(self._there(place, block) for place, block in enumerate(blocks))
+        idf = log1p((len(self._collection) - there + 0.5) / (there + 0.5))
+        return _Term(there, blocks, self._factor * idf)
+
+    def _there(self, place: int, block: "_Block") -> int:
+        """How many of a block's postings are of passages that are there."""
+        dead = self._dead[place]
+        gone = _shared(self._collection.segments[place].rows[slice(*block)], dead)
+        return block[1] - block[0] - gone
 
     def _scored(self, terms: "Sequence[_Term]", lengths: Lengths, depth: int) -> "_Scored":
         """Rows among which the best are."""
@@ -285,17 +285,21 @@ _Scored = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Rows, ascending, and their scores."""
 
 
+_Block = tuple[int, int]
+"""Where the postings of a term begin and end in a segment; 0 and 0 where it has none."""
+
+
 class _Term(NamedTuple):
     """A term of a question.
 
     Attributes:
         postings: How many passages have it.
-        blocks: Where its postings begin and end, for each segment.
+        blocks: Where its postings are in each segment.
         limit: What it adds to a score at most: `(k1 + 1) * idf`, as often as it is asked for.
     """
 
     postings: int
-    blocks: list[list[int]]
+    blocks: "tuple[_Block, ...]"
     limit: float
 
 
@@ -338,30 +342,35 @@ def _scaled(collection: Collection, numbers: Numbers) -> Lengths:
 
 def _shared(rows: NDArray[np.uint32], others: NDArray[np.uint32]) -> int:
     """How many rows two ascending lists have in common."""
-    few, many = sorted((rows, others), key=len)
+    few, many = (rows, others) if len(rows) < len(others) else (others, rows)
     if not len(few):
         return 0
     return int((many.take(many.searchsorted(few), mode="clip") == few).sum())
 
 
-def _blocks(segment: Segment, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Where the postings of each key begin and end, `[keys, 2]`; 0 and 0 for those it lacks."""
+def _blocks(segment: Segment, keys: NDArray[np.uint64]) -> "list[_Block]":
+    """Where the postings of each key are; 0 and 0 for those that the segment lacks."""
+    if not len(segment.terms):
+        return [(0, 0)] * len(keys)
     places = segment.terms.searchsorted(keys)
-    there = segment.terms.take(places, mode="clip") == keys if len(segment.terms) else places < 0
-    return (
-        np.stack([segment.starts[places], segment.starts.take(places + 1, mode="clip")], 1)
-        * (there[:, None])
-    )
+    there = segment.terms.take(places, mode="clip") == keys
+    begins = segment.starts.take(places, mode="clip") * there
+    ends = segment.starts.take(places + 1, mode="clip") * there
+    return [*zip(begins.tolist(), ends.tolist(), strict=True)]
 
 
 def _distinct(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows, ascending, each once. `np.unique` takes ten times as long for so few."""
     rows.sort()
-    return rows[np.flatnonzero(np.diff(rows, prepend=-1))]
+    first = np.ones(len(rows), np.bool_)
+    np.not_equal(rows[1:], rows[:-1], out=first[1:])
+    return rows[first]
 
 
 def _least(scores: NDArray[np.float32], depth: int) -> float:
     """The score that the `depth`-th best has; 0 where there are fewer."""
     if not 0 < depth <= len(scores):
         return 0.0
-    return float(np.partition(scores, len(scores) - depth)[len(scores) - depth])
+    ordered = scores.copy()
+    ordered.partition(len(scores) - depth)
+    return float(ordered[len(scores) - depth])

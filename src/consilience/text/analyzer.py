@@ -108,7 +108,7 @@ def _words(chunk: str) -> tuple[str, ...]:
         return _leaf(chunk)
     pieces = chunk.split("-")
     tokens = tuple(chain.from_iterable(map(_unhyphenated, pieces)))
-    if len(pieces) == 2:
+    if len(pieces) == 2 and chunk[0].isalpha():
         return (*tokens, _stem(_plain("".join(pieces))))  # so that e-mail and email meet
     return tokens
 
