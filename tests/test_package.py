@@ -20,7 +20,7 @@ def printed(program: str, **environment: str) -> str:
 
 
 def test_importing_loads_no_engine() -> None:
-    heavy = ("torch", "transformers", "faiss", "tantivy", "numpy", "apsw", "rich", "typer")
+    heavy = ("torch", "transformers", "faiss", "numpy", "apsw", "rich", "typer")
     program = f"import sys, consilience; print([m for m in {heavy!r} if m in sys.modules])"
     assert printed(program) == "[]"
 

@@ -22,12 +22,12 @@ sys.exit(code)
 @pytest.mark.parametrize(
     ("words", "absent"),
     [
-        (("--help",), {"torch", "numpy", "transformers", "faiss", "tantivy", "apsw"}),
-        (("ask", "--help"), {"torch", "numpy", "transformers", "faiss", "tantivy", "apsw"}),
+        (("--help",), {"torch", "numpy", "transformers", "faiss", "apsw"}),
+        (("ask", "--help"), {"torch", "numpy", "transformers", "faiss", "apsw"}),
         (("search", "visitors", "--mode", "bm25", "--json"), {"torch", "transformers", "faiss"}),
-        (("show",), {"torch", "transformers", "faiss", "tantivy"}),
-        (("remove", "docs/fees.csv"), {"torch", "transformers", "faiss", "tantivy"}),
-        (("add", "docs"), {"torch", "transformers", "faiss", "tantivy"}),
+        (("show",), {"torch", "transformers", "faiss"}),
+        (("remove", "docs/fees.csv"), {"torch", "transformers", "faiss"}),
+        (("add", "docs"), {"torch", "transformers", "faiss"}),
     ],
 )
 def test_heavy_packages_wait_until_they_are_needed(
@@ -82,7 +82,7 @@ def test_completion_of_verbs_and_choices() -> None:
         asked = {"COMP_WORDS": words, "COMP_CWORD": str(at)}
         return spawn(_CONSILIENCE_COMPLETE="complete_bash", **asked).out.split()
 
-    assert completed("consilience s", 1) == ["search", "show"]
+    assert completed("consilience s", 1) == ["search", "show", "serve"]
     assert completed("consilience search a --mode ", 4) == ["bm25", "dense", "hybrid"]
 
 

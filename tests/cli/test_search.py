@@ -64,7 +64,7 @@ def test_labels_hide_passages(room: Path) -> None:
             "Invalid value for '--mode': 'fast' is not one of 'bm25', 'dense', 'hybrid'.",
         ),
         (("search", "\udcff"), r"the question is not valid text: '\udcff'"),
-        (("search",), "the question is empty"),
+        (("search",), "Missing argument 'QUESTION'."),
         (("search", "a", "--dry-run"), "--dry-run does nothing without --tune"),
         (("search", "a", "--index", "ivf"), "--index does nothing without --tune"),
         (

@@ -193,7 +193,7 @@ def test_the_child_gets_a_bare_environment(monkeypatch: pytest.MonkeyPatch) -> N
         child.end()
 
 
-HEAVY = ("torch", "tantivy", "faiss", "numpy", "apsw", "docx", "pptx", "lxml", "pypdfium2")
+HEAVY = ("torch", "faiss", "numpy", "apsw", "docx", "pptx", "lxml", "pypdfium2")
 
 
 def test_the_parent_imports_no_parsing_library(tmp_path: Path) -> None:

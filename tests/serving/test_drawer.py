@@ -48,7 +48,7 @@ def test_every_setting_is_shown_with_its_value(client: TestClient, service: Serv
 
 def test_a_change_is_in_the_file_and_holds_at_once(client: TestClient, service: Service) -> None:
     service.path.write_text("port: 9000\nlimits: {k: 9}\n", "utf-8")
-    found = change(client, limits__k=3, limits__searches=1, host="127.0.0.2")
+    found = change(client, limits__k=3, limits__searches=1, limits__asks=2, host="127.0.0.2")
     assert found.status_code == 200
     shown = by_key(found.json())
     assert (shown["limits.k"]["value"], shown["limits.k"]["file"]) == (3, 3)
@@ -56,10 +56,11 @@ def test_a_change_is_in_the_file_and_holds_at_once(client: TestClient, service: 
     assert yaml.safe_load(service.path.read_text("utf-8")) == {
         "port": 9000,
         "host": "127.0.0.2",
-        "limits": {"k": 3, "searches": 1},
+        "limits": {"k": 3, "searches": 1, "asks": 2},
     }
     assert client.post("/v1/search", json={"question": "a", "k": 4}).status_code == 400
     assert service.gates.gates["searches"].room == 1
+    assert (service.desk.limits.concurrent, service.desk.limits.waiting) == (2, 256)
     assert read_settings(ServeConfig, service.path, verb="serve").limits.k == 3
 
 

@@ -45,7 +45,15 @@ class Asking:
         FusionName,
         Option(help="Where the sum over passages stands."),
     ] = "sequence"
-    k: Annotated[int, Option("--k", min=1, help="How many passages are summed over.")] = 5
+    k: Annotated[
+        int | None,
+        Option(
+            "--k",
+            min=1,
+            help="How many passages are summed over.",
+            show_default="what was tuned, else 5",
+        ),
+    ] = None
     mode: Annotated[
         ModeName | None,
         Option("--mode", help="How passages are found.", show_default="what suits the model"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "consilience publish postgresql://editor@db.example/knowledge",
-    'consilience publish "postgresql://editor@db.example/knowledge?copy=handbook" --store handbook',
+    'consilience publish "postgresql://me@db.example/all?copy=handbook"',
     "consilience publish elasticsearch+https://es.example:9200 --json",
 )
 

@@ -125,7 +125,9 @@ def search(
     for flag, given in (("--dry-run", tuning.dry_run), ("--index", tuning.index)):
         if given:
             raise UsageError(f"{flag} does nothing without --tune", hint="add --tune DATA")
-    return _search(question or "", ranking, _At(store, model, engine), screen)
+    if question is None:
+        raise UsageError("Missing argument 'QUESTION'.", hint="consilience search --help")
+    return _search(question, ranking, _At(store, model, engine), screen)
 
 
 @dataclass(frozen=True, slots=True)

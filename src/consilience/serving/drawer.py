@@ -59,6 +59,9 @@ def change(service: Service, subject: Subject, values: Mapping[str, Any]) -> dic
     _write(service.path, file)
     service.config = replace(service.config, limits=config.limits, grace=config.grace)
     service.gates.resize(config.limits)
+    service.desk.limits = replace(
+        service.desk.limits, concurrent=config.limits.asks, waiting=config.limits.waiting
+    )
     return shown(service)
 
 
