@@ -66,7 +66,7 @@ def test_texts_end_to_end_are_what_they_are_side_by_side(
     mask = torch.arange(9) < lengths[:, None]
     ids = torch.randint(1, 50, (5, 9))
     with_gradient = layers(embeddings(ids, torch.zeros_like(ids)), mask)
-    with torch.no_grad():
+    with torch.inference_mode():
         found = layers(embeddings(ids, torch.zeros_like(ids)), mask)
     assert with_gradient.requires_grad
     torch.testing.assert_close(found[mask], with_gradient[mask].detach(), atol=1e-5, rtol=1e-5)

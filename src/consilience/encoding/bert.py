@@ -203,8 +203,9 @@ class EncoderLayer(nn.Module):
 class EncoderStack(nn.Module):
     """The layers of one encoder, without the embeddings, which encoders may share.
 
-    On a processor, in float32 and without gradients, texts go through them end to end, so that
+    On a processor, in float32 and in inference mode, texts go through them end to end, so that
     padding costs nothing; a text's numbers are then those it has alone, whatever stands beside it.
+    Training computes every number in one way, whether or not it wants a gradient of it.
 
     Attributes:
         checkpointing: While training, keep the input of each layer only and compute the rest again
@@ -245,7 +246,7 @@ class EncoderStack(nn.Module):
 
 def _can_pack(states: Tensor) -> bool:
     plain = states.device.type == "cpu" and states.dtype == torch.float32
-    return plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+    return plain and torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 def _runs(lengths: Sequence[int]) -> Iterator[slice]:

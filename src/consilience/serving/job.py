@@ -122,7 +122,7 @@ class Job:
 
 _TOLD = (
     *("id", "kind", "name", "state", "rate", "done_bytes", "total_bytes", "passages"),
-    *("seconds_left", "error", "created", "finished", "outcome", "done", "total"),
+    *("seconds_left", "error", "created", "finished", "outcome", "done", "total", "version"),
 )
 _WORK = ("kind", "name", "owner", "held", "options", "digest")
 

@@ -236,7 +236,7 @@ class TestShelves:
         assert search(engine, "annual leave") == ["leave"]
 
     @pytest.mark.parametrize(
-        "kept", ["no json", "[]", '{"published": {}, "shelf": "a", "runs": []}']
+        "kept", ["no json", "[]", '{"published": {}, "shelf": "a", "runs": [], "turn": 1}']
     )
     def test_a_ledger_that_is_none_is_refused_and_replaced(
         self, store: Store, engine: Engine, url: str, kept: str
@@ -429,6 +429,7 @@ LEDGER = Ledger(
     Published("store", 7, "encoder", 2, 5, 0, "tokens 1, k1 0.6, b 0.4, title 1"),
     "s1",
     ("r1", "r2"),
+    3,
 )
 FILTER = {
     "bool": {

@@ -228,9 +228,6 @@ class TestOneCommitAtATime:
         assert publish(store, engine).passages == 600
         assert "leave" not in search(engine, "annual leave")
 
-    # Known fault of engines without transactions: one publisher's sweep may take away what another
-    # has begun to write since, when both publish at the same moment.
-    @pytest.mark.xfail(reason="a sweep races with a second publisher", strict=False)
     @pytest.mark.parametrize("url", SERVERS, indirect=True)
     def test_every_read_is_one_commit(self, store: Store, url: str) -> None:
         """Two passages say the same number in every commit; no reader sees them differ."""

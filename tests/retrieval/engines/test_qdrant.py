@@ -165,7 +165,7 @@ class TestShelves:
         fill(store, "leave")
         publish(store, engine)
         (shelf,) = collections(engine).keys() - {"ledger"}
-        engine._shelves._drop(engine._shelves._collection(shelf))  # type: ignore[attr-defined]
+        engine._shelves.drop(shelf)  # type: ignore[attr-defined]
         fill(store, "loans")
         for act in (lambda: search(engine, "leave"), lambda: publish(store, engine)):
             with pytest.raises(DamagedError, match="are gone, though its ledger is there"):

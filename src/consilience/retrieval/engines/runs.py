@@ -8,8 +8,10 @@ it began from. So whoever reads by one ledger reads one commit:
 - entries of a run that was killed, or came second, are of no run that counts;
 - an entry that went is seen until the ledger reaches the commit in which it went, whoever marked
   it;
-- what nobody sees any more is swept away afterwards, and a reader whose ledger was replaced while
-  it read reads again.
+- what nobody sees any more is swept away afterwards, but nothing that a later run has begun to
+  write: a run takes a turn, one past that of the ledger it began from, and sweeps turns up to its
+  own, on the shelves that were there before it replaced the ledger;
+- a reader whose ledger was replaced while it read reads again.
 
 Knows no server; what one must be able to do is `Shelves`.
 """
@@ -41,18 +43,33 @@ _READINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """One writing of entries.
+
+    Attributes:
+        name: Its own.
+        turn: How many ledgers there had been when it began.
+    """
+
+    name: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """What readers see.
 
     Attributes:
         published: The state of the copy.
         shelf: Where its entries are.
-        runs: The runs of publishing whose entries count.
+        runs: The names of the runs of publishing whose entries count.
+        turn: That of the run which wrote it.
     """
 
     published: Published
     shelf: str
     runs: tuple[str, ...]
+    turn: int
 
     def to_dict(self) -> dict[str, Any]:
         """What `parse` reads, fit for JSON."""
@@ -62,8 +79,8 @@ class Ledger:
     def parse(cls, found: Any) -> Self:
         """A ledger as a server kept it. Raises as `Published.parse`."""
         match found:
-            case {"published": state, "shelf": str(shelf), "runs": [*runs]}:
-                return cls(Published.parse(state), shelf, tuple(map(str, runs)))
+            case {"published": state, "shelf": str(shelf), "runs": [*runs], "turn": int(turn)}:
+                return cls(Published.parse(state), shelf, tuple(map(str, runs)), turn)
         raise DamagedError(
             f"the engine holds no ledger that can be understood, received {str(found)[:200]!r}",
             hint="consilience publish URL --replace makes the copy anew",
@@ -105,7 +122,7 @@ class Shelves(Protocol):
         """Whether a shelf is there."""
         ...
 
-    def add(self, shelf: str, run: str, entries: Sequence[Entry], tuning: Tuning) -> None:
+    def add(self, shelf: str, run: Run, entries: Sequence[Entry], tuning: Tuning) -> None:
         """Put entries of a run on a shelf."""
         ...
 
@@ -117,8 +134,16 @@ class Shelves(Protocol):
         """Return when all that was written to a shelf is found."""
         ...
 
+    def others(self, shelf: str) -> list[str]:
+        """The shelves there are beside one."""
+        ...
+
     def sweep(self, ledger: Ledger) -> None:
-        """Remove what no reader of this ledger, or of a later one, sees."""
+        """Remove from the ledger's shelf what died, and uncounted runs up to the ledger's turn."""
+        ...
+
+    def drop(self, shelf: str) -> None:
+        """Remove a shelf; one that is gone already is no fault."""
         ...
 
     def view(self, ledger: Ledger) -> View:
@@ -183,18 +208,22 @@ class RunEngine:
         """Write a run, then the ledger; see `Engine.publish`."""
         kept = self._shelves.ledger()
         before = None if delta.before is None else self._expected(kept, delta.before)
-        run = token_hex(8)
-        shelf = run if before is None or delta.whole else before.shelf
+        run = Run(token_hex(8), _turn(kept) + 1)
+        shelf = run.name if before is None or delta.whole else before.shelf
         counted = self._written(before, shelf, run, delta)
         if before is not None and not delta.whole:
             self._shelves.bury(before, delta.removed)
             counted = (*before.runs, *counted)
         self._shelves.settle(shelf)
-        ledger = Ledger(delta.reached(), shelf, counted)
+        ledger = Ledger(delta.reached(), shelf, counted, run.turn)
+        # Whoever began one of these read an earlier ledger than this one, so can only come second.
+        left_over = self._shelves.others(shelf)
         if not self._shelves.replace(ledger, kept):
             raise MovedError(f"someone else has published to {self._shown}")
         with suppress(RemoteError):  # what is left over is seen by nobody and swept the next time
             self._shelves.sweep(ledger)
+            for other in left_over:
+                self._shelves.drop(other)
 
     def close(self) -> None:
         """Let go of the server."""
@@ -223,7 +252,7 @@ class RunEngine:
         raise MovedError(f"someone else has published to {self._shown}")
 
     def _written(
-        self, before: Ledger | None, shelf: str, run: str, delta: Delta
+        self, before: Ledger | None, shelf: str, run: Run, delta: Delta
     ) -> tuple[str, ...]:
         """The run, if it brought entries."""
         if before is None or delta.whole:
@@ -232,4 +261,12 @@ class RunEngine:
         for batch in delta.added:
             self._shelves.add(shelf, run, batch, delta.tuning)
             brought = True
-        return (run,) if brought else ()
+        return (run.name,) if brought else ()
+
+
+def _turn(kept: Kept | None) -> int:
+    """The turn of a ledger; 0 for one that cannot be understood."""
+    if kept is not None and isinstance(kept.found, dict):
+        turn = kept.found.get("turn")
+        return turn if isinstance(turn, int) else 0
+    return 0

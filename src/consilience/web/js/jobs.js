@@ -28,7 +28,9 @@ export async function readJobs() {
   noteJobs((await get("v1/jobs")).jobs);
 }
 
+/** Take in a job, unless more is known of it: an answer may arrive after what happened since. */
 function note(job) {
+  if (job.version < known.get(job.id)?.version) return;
   known.set(job.id, job);
   for (const listener of listeners) listener(job);
 }
@@ -48,7 +50,9 @@ async function keepFollowing() {
 /** Listen first and read afterwards, so that no change falls between the two. */
 async function followOnce() {
   const response = await request("v1/jobs/events");
-  for (const job of (await get("v1/jobs")).jobs) note(job);
+  const { jobs } = await get("v1/jobs");
+  known.clear(); // a server that was started again counts versions anew
+  jobs.forEach(note);
   if (!anyActive()) return response.body.cancel();
   for await (const { data } of eventsOf(response.body)) {
     note(data);

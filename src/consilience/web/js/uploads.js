@@ -14,6 +14,7 @@ const AT_ONCE = 2;
 const list = document.getElementById("uploads");
 const rows = new Map();
 const queue = [];
+const unclaimed = new Map();
 let sending = 0;
 let changed = () => {};
 
@@ -48,6 +49,7 @@ function sendNext() {
     sending += 1;
     sendOne(queue.shift()).finally(() => {
       sending -= 1;
+      showUnclaimed();
       sendNext();
     });
   }
@@ -58,6 +60,7 @@ async function sendOne({ row, file, fields }) {
     const { jobs } = await posted(row, file, fields);
     for (const job of jobs) adopt(row, job);
     noteJobs(jobs);
+    for (const job of jobs) claim(job.id);
   } catch (problem) {
     showState(row, { state: problem.kind === "cancelled" ? "cancelled" : "failed", error: problem });
   }
@@ -87,6 +90,13 @@ function posted(row, file, { access = [], contributor = "" }) {
   });
 }
 
+/** Show what was told of a job before its row was known. */
+function claim(id) {
+  const job = unclaimed.get(id);
+  unclaimed.delete(id);
+  if (job) showJob(job);
+}
+
 /** From now on a row is about a job of the server. */
 function adopt(row, job) {
   rows.delete(row.key);
@@ -94,7 +104,17 @@ function adopt(row, job) {
   rows.set(job.id, row);
 }
 
+/** Jobs that turned out not to be of a file sent from here. */
+function showUnclaimed() {
+  if (sending > 0) return;
+  const jobs = [...unclaimed.values()];
+  unclaimed.clear();
+  jobs.forEach(showJob);
+}
+
 function showJob(job) {
+  // A job is told of before its file's own request is answered, which says whose row it is.
+  if (!rows.has(job.id) && sending > 0) return unclaimed.set(job.id, job);
   const row = rows.get(job.id) ?? (isActive(job) || job.state === "failed" ? rowOf(job.name, job.id) : null);
   if (row === null) return;
   const path = `v1/jobs/${encodeURIComponent(job.id)}`;

@@ -19,7 +19,7 @@ from consilience.retrieval.engines.elastic.clients import Json
 from consilience.retrieval.engines.elastic.dialects import MOST, OLDEST, Dialect
 from consilience.retrieval.engines.elastic.reading import ElasticView, seen, sliced
 from consilience.retrieval.engines.elastic.wire import Wire
-from consilience.retrieval.engines.runs import Kept, Ledger
+from consilience.retrieval.engines.runs import Kept, Ledger, Run
 from consilience.retrieval.tuning import Tuning
 
 _KEPT: Json = {"type": "object", "enabled": False}
@@ -27,6 +27,7 @@ _FIELDS: Json = {
     "number": {"type": "long"},
     "id": {"type": "keyword"},
     "run": {"type": "keyword"},
+    "turn": {"type": "long"},
     "died": {"type": "long"},
     "readers": {"type": "keyword"},
     "facts": {"type": "keyword"},
@@ -115,11 +116,11 @@ class ElasticShelves:
         """Whether the index is there."""
         return bool(self._wire.ask("GET", f"/{self._index(shelf)}/_settings", missing={}))
 
-    def add(self, shelf: str, run: str, entries: Sequence[Entry], tuning: Tuning) -> None:
+    def add(self, shelf: str, run: Run, entries: Sequence[Entry], tuning: Tuning) -> None:
         """Write entries under names that a second attempt writes again."""
         lines: list[Json] = []
         for entry in entries:
-            lines.append({"index": {"_id": f"{run}-{entry.number}"}})
+            lines.append({"index": {"_id": f"{run.name}-{entry.number}"}})
             lines.append(_document(entry, run, tuning))
         self._wire.bulk(self._index(shelf), lines)
 
@@ -141,17 +142,24 @@ class ElasticShelves:
         self._wire.ask("POST", f"/{self._index(shelf)}/_refresh", slow=True, missing={})
 
     def sweep(self, ledger: Ledger) -> None:
-        """Delete what died, what runs that do not count left, and other shelves."""
+        """Delete what died, and what runs left that do not count and never will."""
         dead = {"range": {"died": {"lte": ledger.published.sequence}}}
-        left = {"bool": {"must_not": [{"terms": {"run": list(ledger.runs)}}]}}
+        uncounted = {"terms": {"run": list(ledger.runs)}}
+        past = {"range": {"turn": {"lte": ledger.turn}}}
+        left = {"bool": {"must_not": [uncounted], "filter": [past]}}
         body = {"query": {"bool": {"should": [dead, left], "minimum_should_match": 1}}}
-        index = self._index(ledger.shelf)
-        self._wire.ask(
-            "POST", f"/{index}/_delete_by_query", body, {"conflicts": "proceed"}, slow=True
-        )
-        for name in self._wire.ask("GET", f"/{self._address.copy}-*/_settings", missing={}):
-            if name not in (index, self._ledgers):
-                self._wire.ask("DELETE", f"/{name}", missing={})
+        path = f"/{self._index(ledger.shelf)}/_delete_by_query"
+        self._wire.ask("POST", path, body, {"conflicts": "proceed"}, slow=True)
+
+    def others(self, shelf: str) -> list[str]:
+        """The indexes of the copy beside one and the ledger's."""
+        found = self._wire.ask("GET", f"/{self._index('*')}/_settings", missing={})
+        kept = (self._index(shelf), self._ledgers)
+        return [name.removeprefix(self._index("")) for name in found if name not in kept]
+
+    def drop(self, shelf: str) -> None:
+        """Delete the index."""
+        self._wire.ask("DELETE", f"/{self._index(shelf)}", missing={})
 
     def view(self, ledger: Ledger) -> "ElasticView":
         """What the ledger's readers see."""
@@ -179,7 +187,7 @@ class ElasticShelves:
             )
 
 
-def _document(entry: Entry, run: str, tuning: Tuning) -> Json:
+def _document(entry: Entry, run: Run, tuning: Tuning) -> Json:
     passage = entry.record.passage
     terms = Terms.of(passage)
     tokens = [*terms.title.elements()] * _repeated(tuning) + [*terms.text.elements()]
@@ -187,7 +195,8 @@ def _document(entry: Entry, run: str, tuning: Tuning) -> Json:
     return {
         "number": entry.number,
         "id": passage.id,
-        "run": run,
+        "run": run.name,
+        "turn": run.turn,
         "readers": entry.readers,
         "facts": entry.facts,
         "tokens": " ".join(tokens),

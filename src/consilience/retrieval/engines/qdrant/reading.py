@@ -118,7 +118,7 @@ class QdrantView:
         return models.Filter(must=[any_of("run", self._ledger.runs), *within], must_not=[gone])
 
 
-_APART = frozenset({"number", "run", "died", "readers", "facts", "vector"})
+_APART = frozenset({"number", "run", "turn", "died", "readers", "facts", "vector"})
 
 
 def _passage(kept: Mapping[str, Any]) -> Passage:

@@ -20,7 +20,7 @@ from consilience.retrieval.engines.address import Address
 from consilience.retrieval.engines.base import TOKENS, Delta, Entry, MovedError, Terms
 from consilience.retrieval.engines.qdrant.reading import QdrantView, any_of, sliced, sparse
 from consilience.retrieval.engines.qdrant.wire import Wire
-from consilience.retrieval.engines.runs import Kept, Ledger
+from consilience.retrieval.engines.runs import Kept, Ledger, Run
 from consilience.retrieval.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ OLDEST = (1, 17)
 
 _LEDGER = 1  # the only point of the ledger's collection
 _AVERAGE = 0  # the point of a shelf that has the average lengths
-_INDEXED = {"number": "integer", "died": "integer"} | dict.fromkeys(
+_INDEXED = dict.fromkeys(("number", "died", "turn"), "integer") | dict.fromkeys(
     ("id", "run", "readers", "facts"), "keyword"
 )
 
@@ -135,7 +135,7 @@ class QdrantShelves:
         """Whether the collection is there."""
         return self._wire.ask(lambda client: client.collection_exists(self._collection(shelf)))
 
-    def add(self, shelf: str, run: str, entries: Sequence[Entry], tuning: Tuning) -> None:
+    def add(self, shelf: str, run: Run, entries: Sequence[Entry], tuning: Tuning) -> None:
         """Write entries under names that a second attempt writes again."""
         collection = self._collection(shelf)
         found = self._wire.ask(lambda client: client.retrieve(collection, [_AVERAGE]))
@@ -168,23 +168,30 @@ class QdrantShelves:
         """Nothing: every call waits until what it wrote is found."""
 
     def sweep(self, ledger: Ledger) -> None:
-        """Delete what died, what runs that do not count left, and other shelves."""
+        """Delete what died, and what runs left that do not count and never will."""
         from qdrant_client import models
 
         collection = self._collection(ledger.shelf)
         dead = models.FieldCondition(key="died", range=models.Range(lte=ledger.published.sequence))
-        left = models.Filter(
-            must_not=[any_of("run", ledger.runs), models.HasIdCondition(has_id=[_AVERAGE])]
-        )
+        past = models.FieldCondition(key="turn", range=models.Range(lte=ledger.turn))
+        left = models.Filter(must_not=[any_of("run", ledger.runs)], must=[past])
         which = models.FilterSelector(filter=models.Filter(should=[dead, left]))
         self._wire.ask(lambda client: client.delete(collection, which))
-        for one in self._wire.ask(lambda client: client.get_collections()).collections:
-            ours = one.name.startswith(f"{self._address.copy}-")
-            if ours and one.name not in (collection, self._ledgers):
-                self._drop(one.name)
 
-    def _drop(self, collection: str) -> None:
-        self._wire.ask(lambda client: client.delete_collection(collection))
+    def others(self, shelf: str) -> list[str]:
+        """The collections of the copy beside one and the ledger's."""
+        found = self._wire.ask(lambda client: client.get_collections()).collections
+        kept = (self._collection(shelf), self._ledgers)
+        ours = self._collection("")
+        return [
+            one.name.removeprefix(ours)
+            for one in found
+            if one.name.startswith(ours) and one.name not in kept
+        ]
+
+    def drop(self, shelf: str) -> None:
+        """Delete the collection."""
+        self._wire.ask(lambda client: client.delete_collection(self._collection(shelf)))
 
     def view(self, ledger: Ledger) -> "QdrantView":
         """What the ledger's readers see."""
@@ -223,19 +230,20 @@ class Weighing:
         return {token: f * (k1 + 1) / (f + norm) for token, f in counts.items() if f > 0}
 
 
-def _point(entry: Entry, run: str, weighed: Weighing) -> "PointStruct":
+def _point(entry: Entry, run: Run, weighed: Weighing) -> "PointStruct":
     from qdrant_client import models
 
     passage, vector = entry.record.passage, entry.vector.astype("<f2")
     weights = sparse(weighed(Terms.of(passage)))
     tokens = models.SparseVector(indices=list(weights), values=list(weights.values()))
     return models.PointStruct(
-        id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{run}-{entry.number}")),
+        id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{run.name}-{entry.number}")),
         vector={"dense": vector.astype(np.float32).tolist(), "tokens": tokens},
         payload={
             **asdict(passage),
             "number": entry.number,
-            "run": run,
+            "run": run.name,
+            "turn": run.turn,
             "readers": entry.readers,
             "facts": entry.facts,
             "vector": base64.b64encode(vector.tobytes()).decode("ascii"),
