@@ -31,10 +31,15 @@ TEMPERATURE = 0.05
 
 
 class Parts(nn.Module):
-    """All that is trained, under the names of a model folder."""
+    """All that is trained, under the names of a model folder.
+
+    Attributes:
+        mixed: Whether matrix products are in bfloat16; a processor without it is faster without.
+    """
 
     def __init__(self, shape: TransformerShape) -> None:
         super().__init__()
+        self.mixed = True
         self.embeddings = Embeddings(shape)
         self.retriever = EncoderStack(shape, 6)
         self.reader = EncoderStack(shape, 6)
@@ -56,6 +61,16 @@ def initial(run: Path) -> Parts:
     model.retriever.load_state_dict(layers)
     model.reader.load_state_dict(layers)
     _start_decoder(model.decoder, layers)
+    return model
+
+
+def further(folder: Path) -> Parts:
+    """The parts of a packed model, to be trained on; its vocabulary must be that of the run."""
+    found = load_file(folder / "model.safetensors")
+    words = found["embeddings.word_embeddings.weight"].shape[0]
+    model = Parts(TransformerShape(vocabulary_size=words))
+    own = model.state_dict().keys()
+    model.load_state_dict({name: found[name].float() for name in own})
     return model
 
 
@@ -126,7 +141,7 @@ def reading_loss(model: Parts, batch: list[Example], words: SubwordTokenizer) ->
         targets[index, : len(example.target)] = torch.tensor(example.target)
     inputs = functional.pad(targets[:, :-1], (1, 0), value=words.start)
     embeddings, decoder = model.embeddings, model.decoder
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=model.mixed):
         states = model.reader(embeddings(rows.ids, marks.segments), rows.mask)
         source = Source(states=states, mask=rows.mask, ids=rows.ids, copyable=marks.copyable)
         memory = decoder.remember(source, embeddings)
@@ -155,7 +170,7 @@ def _embed(model: Parts, texts: list[list[int]], words: SubwordTokenizer) -> Ten
     length = max(map(len, texts))
     ids = torch.tensor([text + [words.pad] * (length - len(text)) for text in texts])
     mask = ids != words.pad
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=model.mixed):
         states = model.retriever(model.embeddings(ids, torch.zeros_like(ids)), mask)
     return mean_pool(states, mask)
 
@@ -223,6 +238,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4000, help="ids per step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop here; resumable")
+    parser.add_argument("--start", type=Path, help="a packed model to train on from")
+    parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(3)
@@ -236,7 +253,8 @@ def main() -> None:
         "cloze": Task("cloze", [len(e.row.ids) for e in made], args.batch, 200),
         "pairs": Task("pairs", [len(q) + len(p) for q, p in paired], args.batch * 2, 300),
     }
-    model = initial(args.run)
+    model = initial(args.run) if args.start is None else further(args.start)
+    model.mixed = args.precision == "bfloat16"
     groups = [
         {"params": list(getattr(model, part).parameters()), "lr": rate, "base": rate}
         for part, rate in RATES.items()
