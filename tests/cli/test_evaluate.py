@@ -169,3 +169,33 @@ def test_help_loads_no_engine(bare: Path) -> None:
     done = spawn("evaluate", "--help", program=program)
     assert isinstance(done, Outcome)
     assert not {"torch", "numpy", "transformers", "sacrebleu"} & set(done.err.split())
+
+
+def test_a_task_is_asked_with_one_example(room: Path) -> None:
+    rows = [
+        {"question": q, "label": label, "answers": [label], "context": "Good."}
+        for q, label in (("Is it?", "positive"), ("Is that?", "negative"), ("And?", "positive"))
+    ]
+    data = write("mood.jsonl", *rows)
+    done = consilience(
+        "evaluate", data, *FLAGS, "--task", "sentiment", "--shots", 1, "--no-overlap", "--json"
+    )
+    assert (done.code, done.err) == (0, "")
+    found = done.document
+    assert (found["n"], found["setup"]["task"], found["setup"]["store"]) == (2, "sentiment", None)
+    assert "accuracy" in found["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--shots", 1), "--shots shows an example of a task"),
+        (("--task", "qa", "--shots", 1), "no question has an answer to show"),
+    ],
+)
+def test_an_example_needs_a_task_and_an_answer(
+    room: Path, words: tuple[object, ...], message: str
+) -> None:
+    data = write("asked.jsonl", {"question": "When?"})
+    done = consilience("evaluate", data, *FLAGS, *words, "--json")
+    assert (done.code, done.document["error"]["message"]) == (2, message)

@@ -13,6 +13,7 @@ from consilience.errors import UsageError
 from consilience.evaluation import EvaluationOptions, Resampling, Scoring, exact_match, read_run
 from consilience.model import AskOptions
 from consilience.questions import Question, Turn
+from consilience.questions.tasks import task_named
 
 SHORT = AskOptions(k=2, beams=1, max_new_tokens=3)
 OPTIONS = EvaluationOptions(
@@ -211,3 +212,52 @@ def test_the_json_form_is_json(rag: cs.Rag, store: cs.Store) -> None:
     found = cs.evaluate(rag, store, QUESTIONS, EvaluationOptions(ask=SHORT)).to_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert {"bleu", "rouge_l", "accuracy", "recall@5"} <= found["metrics"].keys()
+
+
+class TestTasks:
+    def test_questions_are_put_as_the_task_does(
+        self, rag: cs.Rag, store: cs.Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heard = asked(monkeypatch)
+        questions = [
+            Question("Fees are charged.", label="supported", language="en"),
+            Question("It is late.", label="refuted", language="en"),
+        ]
+        how = replace(OPTIONS, task=task_named("fact_checking"))
+        found = cs.evaluate(rag, store, questions, how)
+        assert [text for text, _ in heard] == [
+            "Is this supported or refuted? Fees are charged.",
+            "Is this supported or refuted? It is late.",
+        ]
+        assert [how.among for _, how in heard] == [("supported", "refuted")] * 2
+        given = [one.answer for one in found.records if not one.abstained]
+        assert given
+        assert set(given) <= {"supported", "refuted"}
+        assert 0 <= found.metrics["accuracy"] <= 1
+        assert found.setup["task"] == "fact_checking"
+
+    def test_labels_are_those_of_the_data_where_the_task_has_none(
+        self, rag: cs.Rag, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heard = asked(monkeypatch)
+        questions = [
+            Question("?", label=label, context="Visitors may come.", language="en")
+            for label in ("ward", "bank", "ward")
+        ]
+        cs.evaluate(rag, None, questions, replace(OPTIONS, task=task_named("classification")))
+        assert [how.among for _, how in heard] == [("bank", "ward")] * 3
+
+    def test_an_example_is_shown_before_each_question(
+        self, rag: cs.Rag, store: cs.Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heard = asked(monkeypatch)
+        example = Question("Is it late?", ("yes",), context="It is ten.", language="en")
+        how = replace(OPTIONS, task=task_named("qa"), example=example)
+        cs.evaluate(rag, store, QUESTIONS[:1], how)
+        assert [text for text, _ in heard] == [
+            "It is ten. Is it late? → yes\nWhen may visitors come?"
+        ]
+
+    def test_an_example_without_a_task_is_refused(self) -> None:
+        with pytest.raises(UsageError, match=r"^an example is shown for a task only$"):
+            EvaluationOptions(example=QUESTIONS[0])

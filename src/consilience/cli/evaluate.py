@@ -7,7 +7,7 @@ itself.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,6 +25,8 @@ from consilience.cli.flags import (
 from consilience.cli.opening import load_rag, open_store
 from consilience.cli.progress import SECONDS_BETWEEN_LINES
 from consilience.cli.screen import Screen, safe
+from consilience.errors import UsageError
+from consilience.questions.tasks import TaskName, task_named
 
 if TYPE_CHECKING:
     from consilience.evaluation import Evaluation, EvaluationOptions
@@ -71,6 +73,13 @@ class Asking:
     limit: Annotated[
         int | None, Option(min=1, help="Ask only the first so many.", show_default="all")
     ] = None
+    task: Annotated[
+        TaskName | None,
+        Option(help="Put each question as this task does.", show_default="as they are"),
+    ] = None
+    shots: Annotated[
+        int, Option(min=0, max=1, help="Of --task: 1 shows the first question's answer before.")
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +116,12 @@ def evaluate(
     from consilience.questions import read_questions
 
     screen = Screen(output)
-    questions = read_questions(data)[: asking.limit]
-    where = _Where(store if asking.evidence == "store" else None, model, result.out)
-    evaluation = _evaluated(questions, where, _options(asking, result), screen)
+    task = None if asking.task is None else task_named(asking.task)
+    example, questions = _shown(read_questions(data), asking)
+    reads_store = asking.evidence == "store" and (task is None or task.retrieves)
+    where = _Where(store if reads_store else None, model, result.out)
+    options = replace(_options(asking, result), task=task, example=example)
+    evaluation = _evaluated(questions[: asking.limit], where, options, screen)
     report = _report(evaluation, data, result, screen)
     if screen.json:
         screen.document({**evaluation.to_dict(), **_paths(run=result.out, report=report)})
@@ -117,6 +129,20 @@ def evaluate(
         draw(evaluation, screen)
         _close(report, result, screen)
     return 0
+
+
+def _shown(
+    questions: Sequence["Question"], asking: Asking
+) -> tuple["Question | None", Sequence["Question"]]:
+    """The example that is shown before each question, and the questions that are asked."""
+    if not asking.shots:
+        return None, questions
+    if asking.task is None:
+        raise UsageError("--shots shows an example of a task", hint="add --task")
+    place = next((place for place, one in enumerate(questions) if one.answers), None)
+    if place is None:
+        raise UsageError("no question has an answer to show", hint="leave --shots out")
+    return questions[place], [*questions[:place], *questions[place + 1 :]]
 
 
 @dataclass(frozen=True, slots=True)

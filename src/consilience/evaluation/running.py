@@ -22,6 +22,7 @@ from consilience.evaluation.runs import Run, RunFile, Setup
 from consilience.evaluation.scoring import Outcome, Scoring, scored
 from consilience.evaluation.statistic import plain
 from consilience.evaluation.summary import METRICS, statistics_of
+from consilience.questions.tasks import Task, labels_of, put
 from consilience.version import __version__
 
 if TYPE_CHECKING:
@@ -49,12 +50,20 @@ class EvaluationOptions:
         scoring: How answers are measured.
         resampling: How intervals are made; another one needs no new answers.
         through: Who is asked, in the place of the model itself, as where others ask it too.
+        task: How questions are put, and among which answers is chosen; None for as they are.
+        example: A question with its answer that is shown before each (one-shot); needs a task.
     """
 
     ask: "AskOptions | None" = None
     scoring: Scoring = field(default_factory=Scoring)
     resampling: Resampling = field(default_factory=Resampling)
     through: "Asked | None" = None
+    task: "Task | None" = None
+    example: "Question | None" = None
+
+    def __post_init__(self) -> None:
+        if self.example is not None and self.task is None:
+            raise UsageError("an example is shown for a task only", hint="name the task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +159,8 @@ def evaluate(
         records = list(done)
         if len(done) < len(questions):
             opened = store or stack.enter_context(store_of_contexts(questions, rag.encoder))
-            asker = _Asker(rag, opened, options, own_context=store is None)
+            own = store is None
+            asker = _Asker(rag, opened, options, own_context=own, labels=_labels(questions))
             for record in asker.records(questions, skip=len(done)):
                 records.append(record)
                 if file:
@@ -192,12 +202,14 @@ class _Asker:
         store: The knowledge base.
         options: How.
         own_context: Whether each question reads its own context only.
+        labels: Those of the data, for a task that has none of its own.
     """
 
     rag: "Rag"
     store: "Store"
     options: EvaluationOptions
     own_context: bool
+    labels: tuple[str, ...] = ()
 
     def records(self, questions: Sequence["Question"], *, skip: int) -> Iterator[Record]:
         names = _names(questions)
@@ -211,13 +223,28 @@ class _Asker:
         how = _ask_options(self.options)
         access = (label_of(question),) if self.own_context else how.access
         ask = self.options.through or self.rag.ask
-        answer = ask(
-            question.question, self.store, replace(how, history=question.history, access=access)
-        )
+        how = replace(how, history=question.history, access=access, among=self._among(question))
+        answer = ask(self._put(question), self.store, how)
         depth = max(how.k or 0, self.options.scoring.depth)
         retriever = self.rag.retriever(self.store, how.mode, how.refinement)
         hits = retriever.search(answer.question, k=depth, access=access)
         return Outcome(answer, [hit.passage for hit in hits])
+
+    def _put(self, question: "Question") -> str:
+        task = self.options.task
+        if task is None:
+            return question.question
+        return put(task, question, example=self.options.example).question
+
+    def _among(self, question: "Question") -> tuple[str, ...]:
+        task = self.options.task
+        return () if task is None else labels_of(task, question, self.labels)
+
+
+def _labels(questions: Sequence["Question"]) -> tuple[str, ...]:
+    """The labels of the data, else the answers, each once."""
+    found = (one.label or next(iter(one.answers), "") for one in questions)
+    return tuple(sorted(set(filter(None, found))))
 
 
 def _ask_options(options: EvaluationOptions) -> "AskOptions":
@@ -249,6 +276,8 @@ def _setup(
         "questions": len(questions),
         "model": _digest_of_model(rag),
         "store": None if store is None else [store.identity, store.sequence, store.settings],
+        "task": None if options.task is None else options.task.name,
+        "example": None if options.example is None else _digest_of_questions([options.example]),
         "ask": json.loads(json.dumps(asdict(_ask_options(options)), default=sorted)),
         "scoring": {"overlap": scoring.overlap, "judge": judge, "depth": scoring.depth},
     }

@@ -37,13 +37,19 @@ def ask_from_afar(
         clock: Of this question.
 
     Raises:
-        UsageError: A fusion that needs more than answers and their probabilities.
+        UsageError: A fusion that needs more than answers and their probabilities, or answers to
+            choose among.
         RemoteError: The service fails or answers nonsense.
     """
     if options.fusion not in ("sequence", "concat"):
         raise UsageError(
             f"the fusion {options.fusion} needs a model that runs here; this one is remote",
             hint="take the fusion sequence or concat",
+        )
+    if options.among:
+        raise UsageError(
+            "choosing among given answers needs a model that runs here; this one is remote",
+            hint="leave among out",
         )
     pairs = [Pair(asked.question, hit.passage.title, hit.passage.text) for hit in asked.hits]
     prior = log_prior(torch.tensor([hit.score for hit in asked.hits]), temperature)

@@ -5,7 +5,7 @@ Knows passages and shares of them; how the answer was found is not its affair.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consilience.generation import Generator
 from consilience.model.answer import Alternative, Answer, Citation, Quote, TokenPosterior
@@ -114,6 +114,18 @@ def answered(asked: Asked, reading: Reading, written: Sequence[Decoded], clock: 
         question=asked.question,
         timings_ms=clock.all(),
     )
+
+
+def chosen(
+    asked: Asked, reading: Reading, found: Sequence[tuple[str, Decoded]], clock: Clock
+) -> Answer:
+    """As `answered`, where the answers were given; they are spelled as they were given."""
+    (text, best), *others = found
+    answer = answered(asked, reading, [best], clock)
+    if answer.abstained:
+        return answer
+    rest = tuple(Alternative(other, one.log_likelihood) for other, one in others)
+    return replace(answer, text=text, alternatives=rest)
 
 
 def _alternatives(

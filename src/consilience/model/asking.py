@@ -44,6 +44,8 @@ class AskOptions:
         repetition_penalty: Above 1 makes what was written less probable.
         stop: Texts before which an answer ends.
         search: How `sequence` is searched: `exact`, or as Lewis et al. did, `thorough` or `fast`.
+        among: The answers that there are, at least two; the likeliest is given, the others are its
+            alternatives. Empty where any text may be one.
     """
 
     k: int | None = None
@@ -66,6 +68,7 @@ class AskOptions:
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     search: SearchName = "exact"
+    among: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
@@ -85,7 +88,22 @@ class AskOptions:
                 f"{self.fusion!r}",
                 hint="leave out search, or take the fusion sequence",
             )
+        self._check_among()
         self.decoding()
+
+    def _check_among(self) -> None:
+        if not self.among:
+            return
+        if len(set(self.among)) < max(2, len(self.among)):
+            raise UsageError(
+                f"among needs at least two answers, no two alike, received {list(self.among)}",
+                hint='among=("yes", "no")',
+            )
+        if self.sample or self.search != "exact" or self.stop:
+            raise UsageError(
+                "among chooses and writes nothing, so sample, search and stop have no meaning",
+                hint="leave them out",
+            )
 
     def decoding(self, base: DecodingOptions | None = None) -> DecodingOptions:
         """The options of the search.

@@ -14,10 +14,11 @@ from consilience.encoding import Encoder
 from consilience.errors import UsageError
 from consilience.generation import TrainableGenerator
 from consilience.model.answer import Answer, Piece
-from consilience.model.answering import Asked, Clock, answered, unanswered
+from consilience.model.answering import Asked, Clock, answered, chosen, unanswered
 from consilience.model.asking import AskOptions, checked, standalone
 from consilience.model.cohort import Cohort, Member
 from consilience.model.decoding import decode
+from consilience.model.decoding.choices import choose
 from consilience.model.decoding.streaming import require_one_answer
 from consilience.model.loading import Parts, Settings, load_parts, save_parts
 from consilience.model.precision import Precision, set_precision
@@ -198,6 +199,8 @@ class Rag:
         if not isinstance(self.parts.model, RagModel):
             return self._from_afar(self.parts.model, asked, options, clock)
         reading = self.read(asked, options, clock)
+        if options.among:
+            return self._chosen(asked, reading, options, clock)
         written = decode(
             reading.generator,
             reading.memory,
@@ -206,6 +209,18 @@ class Rag:
         )[0]
         clock.mark("write")
         return answered(asked, reading, written, clock)
+
+    def _chosen(self, asked: Asked, reading: Reading, options: AskOptions, clock: Clock) -> Answer:
+        """The likeliest of the answers that there are."""
+        found = choose(
+            self.model.generator,
+            reading.memory,
+            reading.log_weights,
+            options.among,
+            fusion=options.decoding().fusion,
+        )
+        clock.mark("write")
+        return chosen(asked, reading, found, clock)
 
     def stream(
         self, question: str, store: "Store | Copy", options: AskOptions | None = None
@@ -218,7 +233,7 @@ class Rag:
         """
         options, clock = options or AskOptions(), Clock()
         asked = self.look_up(question, store, options, clock)
-        if not asked.hits or not isinstance(self.parts.model, RagModel):
+        if not asked.hits or options.among or not isinstance(self.parts.model, RagModel):
             whole = self.answer(asked, options, clock)
             yield Piece(whole.text, whole.posterior, whole)
             return
