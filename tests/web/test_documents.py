@@ -133,6 +133,7 @@ def test_documents_are_found_by_name(fake: Fake, address: str, open_page: Opener
     expect(page.locator(".document")).to_have_count(100)
     expect(page.locator("#documents-count")).to_have_text("250")
     page.click("#more-documents")
+    expect(page.locator(".document")).to_have_count(200)
     page.click("#more-documents")
     expect(page.locator(".document")).to_have_count(250)
     expect(page.locator("#more-documents")).to_be_hidden()
