@@ -228,7 +228,7 @@ class TestWherePassagesComeFrom:
         settings = {"passages_path": str(path), "index_path": str(tmp_path / "index.faiss")}
         np.testing.assert_array_equal(self.found(**settings).vectors, vectors)
         (tmp_path / "index.faiss").write_bytes(b"no index")
-        with pytest.raises(DamagedError, match="is no index that faiss can take vectors from"):
+        with pytest.raises(DamagedError, match="is no kind of index that is read here"):
             self.found(**settings)
         with pytest.raises(MissingError, match="no index at"):
             self.found(passages_path=str(path), index_path="nowhere")

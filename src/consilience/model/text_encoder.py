@@ -96,8 +96,11 @@ class TextEncoder:
         return [list(one["input_ids"]) for one in found]
 
     def _encode(self, encoder: PooledEncoder, texts: Sequence[str]) -> Vectors:
-        ids = self._ids(texts)
-        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        return self._encode_rows(encoder, self._ids(texts))
+
+    def _encode_rows(self, encoder: PooledEncoder, ids: Sequence[list[int]]) -> Vectors:
+        """Rows of ids to vectors, `[rows, dimension]`."""
+        vectors = np.zeros((len(ids), self.dimension), dtype=np.float32)
         for batch in like_lengths([len(one) for one in ids], BATCH_TOKENS):
             vectors[batch] = _vectors(encoder, [ids[index] for index in batch])
         return vectors

@@ -12,7 +12,7 @@ from typing import Protocol
 import apsw
 import numpy as np
 
-from consilience.encoding import Encoder
+from consilience.encoding import Encoder, Vectors
 from consilience.errors import FingerprintError, UsageError
 from consilience.store.connection import Database, read_meta
 
@@ -81,6 +81,30 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> list[bytes]:
             hint="Check the encoder's encode_passages.",
         )
     return [row.tobytes() for row in np.ascontiguousarray(vectors, dtype="<f2")]
+
+
+def as_kept(texts: Sequence[str], vectors: Vectors, *, dimension: int) -> dict[Content, bytes]:
+    """Vectors that came from elsewhere as the store keeps them.
+
+    Args:
+        texts: That they were made of.
+        vectors: `[texts, dimension]`.
+        dimension: Of the store's own; 0 where it has none yet.
+
+    Raises:
+        UsageError: They are not as many, of another dimension, or not finite in half precision.
+    """
+    found = np.asarray(vectors)
+    wanted = dimension or (found.shape[1] if found.ndim == 2 else 0)
+    with np.errstate(over="ignore"):  # what half precision cannot hold becomes infinite
+        halves = np.ascontiguousarray(found, dtype="<f2")
+    if found.shape != (len(texts), wanted) or not wanted or not np.isfinite(halves).all():
+        raise UsageError(
+            f"received vectors of shape {found.shape}, or values that are not finite, for "
+            f"{len(texts)} texts; expected ({len(texts)}, {wanted or 'dimension'})",
+            hint="give one vector of finite numbers for each text",
+        )
+    return {content_of(text): row.tobytes() for text, row in zip(texts, halves, strict=True)}
 
 
 def known_vectors(

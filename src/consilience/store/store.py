@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consilience.documents import Document, Passage
-from consilience.encoding import Encoder
+from consilience.encoding import Encoder, Vectors
 from consilience.store import checking, matching, queries, re_embedding, writing
 from consilience.store.base import (
     AddOptions,
@@ -29,7 +29,7 @@ from consilience.store.base import (
     VectorRows,
 )
 from consilience.store.connection import Database
-from consilience.store.embedding import require_fingerprint
+from consilience.store.embedding import as_kept, require_fingerprint, require_same
 from consilience.store.ingest import Ingest
 from consilience.store.opening import open_database
 from consilience.store.origins import Item, collect
@@ -155,6 +155,25 @@ class Store:
             self._database, self._load_encoder, options=options or AddOptions(), meter=meter
         )
         return ingest.run(collected)
+
+    def give_vectors(self, texts: Sequence[str], vectors: Vectors, *, fingerprint: str) -> None:
+        """Hand over vectors that were made elsewhere, of texts that will be added.
+
+        What is added later under one of these texts is not embedded again. Until then the vectors
+        take no part in anything.
+
+        Args:
+            texts: As `embedding_text` joins title and text.
+            vectors: One a text, `[texts, dimension]`; kept in half precision.
+            fingerprint: Of the encoder that made them.
+
+        Raises:
+            UsageError: They are not as many, of another dimension, or not finite numbers.
+            FingerprintError: The store's vectors are another encoder's.
+        """
+        require_same(self.path, self.fingerprint, fingerprint)
+        found = as_kept(texts, vectors, dimension=self.dimension)
+        writing.stage(self._database, found, fingerprint=fingerprint)
 
     def remove(self, *sources: str) -> RemoveReport:
         """Remove sources at once and completely; all of them in one transaction.

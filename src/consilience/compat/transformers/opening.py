@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import RagConfig
 
+from consilience.compat.faiss_files import FaissFile
 from consilience.compat.transformers.indexes import (
     DatasetIndex,
     Index,
@@ -99,16 +99,8 @@ def _lines(path: Path, index_path: str | None) -> PassageIndex:
 
 
 def _vectors_of(path: Path) -> Any:
-    if not path.is_file():
-        raise MissingError(f"no index at {path}", hint="pass index_path=… as written by faiss")
-    try:
-        index = faiss.read_index(str(path))
-        return np.ascontiguousarray(index.reconstruct_n(0, index.ntotal), np.float32)
-    except RuntimeError as error:
-        raise DamagedError(
-            f"{path} is no index that faiss can take vectors from",
-            hint="write the vectors into the passages, as embeddings",
-        ) from error
+    file = FaissFile(path)
+    return file.rows(0, len(file))
 
 
 def _dataset(path: Path, index_path: str | None) -> DatasetIndex:
