@@ -11,8 +11,8 @@ from consilience.cli.main import EXAMPLES, VERBS, command
 from tests.cli.terminal import Outcome, consilience
 
 NAMES = (
-    *("add", "ask", "search", "show", "remove", "publish", "train", "distil", "evaluate"),
-    *("compare", "serve", "keys", "doctor", "demo"),
+    *("add", "ask", "search", "show", "remove", "publish", "train", "distil", "federate"),
+    *("evaluate", "compare", "serve", "keys", "doctor", "demo"),
 )
 
 

@@ -99,8 +99,9 @@ def _some_documents(folder: Path) -> None:
         shutil.copy(HOSPITAL / "mri-safety.pdf", folder / name)
 
 
-# These run until they are stopped, need a server, or a teacher larger than the tiny model.
-ELSEWHERE = {"serve", "publish", "distil"}
+# These run until they are stopped, need a server, other parties, or a teacher larger than the tiny
+# model.
+ELSEWHERE = {"serve", "publish", "distil", "federate"}
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh.md"])

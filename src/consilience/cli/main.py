@@ -22,6 +22,7 @@ from consilience.cli import (
     distil,
     doctor,
     evaluate,
+    federate,
     keys,
     publish,
     remove,
@@ -34,6 +35,7 @@ from consilience.cli.flags import Output, flattened, with_settings
 from consilience.cli.messages import Language
 from consilience.cli.screen import Screen, accept_any_text, one_line
 from consilience.errors import ConsilienceError, UsageError
+from consilience.federation.config import FederationConfig
 from consilience.serving.config import ServeConfig
 from consilience.training.config import TrainConfig
 from consilience.version import __version__
@@ -49,6 +51,7 @@ VERBS = (
     (publish.publish, publish.EXAMPLES),
     (with_settings(train.train, TrainConfig), train.EXAMPLES),
     (with_settings(distil.distil, TrainConfig), distil.EXAMPLES),
+    (with_settings(federate.federate, FederationConfig), federate.EXAMPLES),
     (evaluate.evaluate, evaluate.EXAMPLES),
     (compare.compare, compare.EXAMPLES),
     (with_settings(serve.serve, ServeConfig), serve.EXAMPLES),

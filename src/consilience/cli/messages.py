@@ -96,6 +96,17 @@ class Words:
     key_revoked: str
     no_keys: str
     until: str
+    round: str
+    round_of: str
+    sent: str
+    lost: str
+    parties: str
+    federated: str
+    without_model: str
+    federation_over: str
+    federation_runs: str
+    party_keys_made: str
+    fingerprint: str
 
 
 ENGLISH = Words(
@@ -186,6 +197,17 @@ ENGLISH = Words(
     key_revoked="The key of {name} ({id}) is revoked.",
     no_keys="There is no key.",
     until="until {time}",
+    round="round",
+    round_of="round {round}/{of}",
+    sent="↑ {up} ↓ {down}",
+    lost="lost",
+    parties="parties",
+    federated="{n} rounds; the model is in {path}",
+    without_model="{name} did not get the final weights: {why}",
+    federation_over="The run is over.",
+    federation_runs="The run is under way, or was interrupted.",
+    party_keys_made="Send {path}, which is public, to the coordinator; keep the other files.",
+    fingerprint="fingerprint of the roster",
     trained="{steps} steps; the model is in {path}",
 )
 
@@ -274,6 +296,17 @@ CHINESE = Words(
     key_revoked="{name} 的密钥（{id}）已作废。",
     no_keys="还没有密钥。",
     until="{time} 止",
+    round="轮",
+    round_of="第 {round}/{of} 轮",
+    sent="↑ {up} ↓ {down}",
+    lost="掉队",
+    parties="参与方",
+    federated="共 {n} 轮；模型在 {path}",
+    without_model="{name} 没有收到最终权重：{why}",
+    federation_over="训练已结束。",
+    federation_runs="训练正在进行，或被中断。",
+    party_keys_made="把 {path} 发给协调方，它是公开的；其他文件请自己保管。",
+    fingerprint="名册指纹",
     trained="已训练 {steps} 步；模型在 {path}",
 )
 

@@ -10,7 +10,9 @@ from typing import Literal
 
 from consilience.errors import DocumentError
 
-Format = Literal["pdf", "docx", "pptx", "workbook", "html", "markdown", "text", "table", "records"]
+Format = Literal[
+    "pdf", "docx", "pptx", "workbook", "html", "markdown", "text", "table", "records", "graph"
+]
 
 SUFFIXES: Mapping[str, Format] = MappingProxyType(
     {
@@ -30,6 +32,15 @@ SUFFIXES: Mapping[str, Format] = MappingProxyType(
         ".tsv": "table",
         ".json": "records",
         ".jsonl": "records",
+        ".ttl": "graph",
+        ".nt": "graph",
+        ".nq": "graph",
+        ".trig": "graph",
+        ".jsonld": "graph",
+        ".rdf": "graph",
+        ".owl": "graph",
+        ".srj": "graph",
+        ".srx": "graph",
     }
 )
 """The closed table of what can be read: the suffix in lower case, and the format it stands for."""

@@ -311,6 +311,10 @@ def _contradictions(config: FederationConfig) -> Iterator[str]:
         yield f"privacy needs few weights that are averaged, but travel.kind is {travel.kind}"
     if privacy.party_noise and not secure.sums:
         yield "privacy.party_noise hides a party in a sum, so it needs secure.sums"
+    if mean.optimiser != "none" and mean.rate >= 1:
+        yield f"mean.rate {mean.rate:g} is for averaging; {mean.optimiser} takes about 0.01"
+    if config.scaffold and travel.kind == "stack":
+        yield "scaffold corrects gradients of weights, and stack trains fresh factors every round"
     if config.scaffold and config.proximal:
         yield "scaffold and proximal both correct drift"
     if config.scaffold and privacy.epsilon is not None:

@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self
 
 from torch import Tensor
 
+from consilience.errors import UsageError
 from consilience.federation.parcels import Parcel
 
 PROTOCOL = 1
@@ -26,6 +27,10 @@ PROTOCOL = 1
 
 Weights = Mapping[str, Tensor]
 """Weights by name, float32 on the processor."""
+
+
+class SpentError(UsageError):
+    """A party's budget of privacy does not bear another round; it takes no further part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,10 @@ class Orders:
         moving: Names of the shared weights that are trained in this round, and travel up.
         parties: Who is asked, in one order for all.
         seed: Of everything random that is not secret.
+        attempt: How often this round was begun, from 1. A round that could not be added up is
+            repeated with the next number and the same update; its masks are fresh.
+        begins: Digest of what it begins from. A party puts in its own, of the weights that reached
+            it, so that secret sums of parties that were sent different ones do not open.
     """
 
     run: str
@@ -80,6 +89,8 @@ class Orders:
     moving: tuple[str, ...]
     parties: tuple[str, ...]
     seed: int
+    attempt: int = 1
+    begins: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Fit for JSON."""
@@ -94,6 +105,8 @@ class Orders:
             moving=tuple(map(str, found["moving"])),
             parties=tuple(map(str, found["parties"])),
             seed=int(found["seed"]),
+            attempt=int(found.get("attempt", 1)),
+            begins=str(found.get("begins", "")),
         )
 
 
@@ -149,8 +162,8 @@ class Trainee(Protocol):
         """Train on the party's own questions, beginning from `weights`.
 
         Raises:
-            ConsilienceError: Nothing to learn from, a loss that is no number, a budget that is
-                spent.
+            SpentError: Its budget does not bear this round; nothing was trained or spent.
+            ConsilienceError: Nothing to learn from, a loss that is no number.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from consilience.encoding import Encoder
 from consilience.errors import UsageError
 from consilience.retrieval.base import Retriever
+from consilience.retrieval.graph import LinkedRanker
 from consilience.retrieval.hybrid import HybridRanker, HybridWeights
 from consilience.retrieval.ranking import PassageRetriever, Ranker
 from consilience.retrieval.tuning import Tuning
@@ -32,7 +33,8 @@ def open_retriever(
     Args:
         store: Whose passages are ranked, or a published copy of one, which is searched as it was
             published. It must stay open as long as the retriever is used.
-        mode: `bm25` by words, `dense` by vectors, `hybrid` by both.
+        mode: `bm25` by words, `dense` by vectors, `hybrid` by both. Where the store holds documents
+            from knowledge graphs, names in the question add to each (see `graph`).
         encoder: The encoder of the store's vectors; not needed for `bm25`.
         weights: How `hybrid` trusts its halves where that was not measured on this store; None for
             the defaults.
@@ -46,7 +48,8 @@ def open_retriever(
     if not isinstance(store, Store):
         return store.retriever(mode, encoder=encoder, weights=weights)
     tuning = tuning or Tuning.of(store)
-    return PassageRetriever(store, _ranker(store, mode, encoder, weights, tuning))
+    ranker = _ranker(store, mode, encoder, weights, tuning)
+    return PassageRetriever(store, LinkedRanker(store, ranker))
 
 
 def _ranker(

@@ -30,6 +30,8 @@ class Example:
         passage: The passage that holds the answer; None where that is not known.
         negatives: Passages that hold no answer.
         unanswerable: Whether no passage holds an answer.
+        user: Who asked; empty where that is not known.
+        positive_ids: Names of all passages that hold the answer.
     """
 
     question: str
@@ -38,6 +40,8 @@ class Example:
     passage: Context | None = None
     negatives: tuple[Context, ...] = ()
     unanswerable: bool = False
+    user: str = ""
+    positive_ids: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
@@ -70,10 +74,15 @@ def make_examples(
     return [example for example in made if example is not None]
 
 
+def learnable(question: Question) -> bool:
+    """Whether something is known of a question's answer, so that it can be learned from."""
+    return bool(question.answers) or question.unanswerable
+
+
 def _example(
     question: Question, look_up: Lookup, mine: Mine | None, wanted: int, seed: int
 ) -> Example | None:
-    if not question.answers and not question.unanswerable:
+    if not learnable(question):
         return None
     passage = _passage(question, look_up)
     asked = standalone(question.question, question.history)
@@ -85,6 +94,8 @@ def _example(
         passage=passage,
         negatives=tuple(islice(wrong, wanted)),
         unanswerable=question.unanswerable,
+        user=question.user,
+        positive_ids=question.positive_ids,
     )
 
 

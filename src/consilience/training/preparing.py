@@ -7,6 +7,7 @@ reason questions get layers of their own when they learn and passages do not.
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,12 +52,32 @@ def prepare(rag: Rag, config: TrainConfig) -> None:
 
 def merge_adapters(model: RagModel) -> None:
     """Add what adapters learned to the weights that they stand beside, and take them away."""
+    for owner, name, layer in list(_adapted(model)):
+        layer.merge()
+        setattr(owner, name, layer.get_base_layer())
+
+
+@contextmanager
+def merged_adapters(model: RagModel) -> Iterator[None]:
+    """The model as `merge_adapters` leaves it, until what follows `with` is done."""
+    found = list(_adapted(model))
+    plain = [layer.get_base_layer().weight.detach().clone() for _, _, layer in found]
+    merge_adapters(model)
+    try:
+        yield
+    finally:
+        for (owner, name, layer), weight in zip(found, plain, strict=True):
+            layer.merged_adapters.clear()
+            layer.get_base_layer().weight.data.copy_(weight)
+            setattr(owner, name, layer)
+
+
+def _adapted(model: RagModel) -> Iterator[tuple[nn.Module, str, Any]]:
+    """The layers that have an adapter, each once, with where they stand."""
     for owner in list(model.modules()):
         for name, child in list(owner.named_children()):
-            layer: Any = child
-            if hasattr(layer, "merge") and hasattr(layer, "get_base_layer"):
-                layer.merge()
-                setattr(owner, name, layer.get_base_layer())
+            if hasattr(child, "merge") and hasattr(child, "get_base_layer"):
+                yield owner, name, child
 
 
 def _untie(rag: Rag, config: TrainConfig) -> None:

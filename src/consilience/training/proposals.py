@@ -54,10 +54,6 @@ class PassageIndex:
     """
 
     def __init__(self, store: Store) -> None:
-        if not len(store):
-            raise UsageError(
-                f"the store {store.path} holds no passages", hint="consilience add PATH"
-            )
         self._store = store
         self.generation = 0
         self.vectors = torch.empty(0)
@@ -69,7 +65,15 @@ class PassageIndex:
         return len(self._numbers)
 
     def reload(self) -> None:
-        """Read what the store holds now; places of passages that stayed are the same again."""
+        """Read what the store holds now; places of passages that stayed are the same again.
+
+        Raises:
+            UsageError: The store is empty.
+        """
+        if not len(self._store):
+            raise UsageError(
+                f"the store {self._store.path} holds no passages", hint="consilience add PATH"
+            )
         rows: list[tuple[str, int, NDArray[np.float16]]] = []
         with self._store.changes(0) as changes:
             self.generation = changes.sequence

@@ -57,6 +57,8 @@ class RagTrainer(Trainer):
         extra: What checkpoints hold beside weights and optimiser.
         restore: Takes `extra` back when a run goes on.
         optimiser: Over the learner's weights; None for transformers' own.
+        pull: A term of the loss that depends on the weights alone; its gradient joins those of
+            every step before they are clipped.
         callbacks: As transformers'; those that are `Noting` are in the checkpoints.
     """
 
@@ -73,6 +75,7 @@ class RagTrainer(Trainer):
         extra: Extra = dict,
         restore: Callable[[Mapping[str, Tensor]], None] = lambda _: None,
         optimiser: torch.optim.Optimizer | None = None,
+        pull: Callable[[], Tensor] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         super().__init__(
@@ -89,7 +92,7 @@ class RagTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.learner, self.examples, self.batches = learner, examples, batches
         self.measure, self.extra, self.restore = measure, extra, restore
-        self.keep, self.chunk = keep, chunk
+        self.keep, self.chunk, self.pull = keep, chunk, pull
         self.parts: dict[str, float] = {}
         self._resumed: tuple[str, Snapshot] | None = None
         # The learner's loss is a mean over the batch, which accumulation has to divide.
@@ -115,7 +118,15 @@ class RagTrainer(Trainer):
         inputs: dict[str, Any],
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """As transformers', or the contrast of a batch in chunks."""
+        """As transformers', or the contrast of a batch in chunks; then the pull, once a step."""
+        loss = self._learned(model, inputs, num_items_in_batch)
+        if self.pull is not None and self.accelerator.sync_gradients:
+            self.accelerator.backward(self.pull())
+        return loss
+
+    def _learned(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
         if self.chunk is None:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
@@ -218,6 +229,27 @@ class RagTrainer(Trainer):
 
     def _noting(self) -> list[Noting]:
         return [one for one in self.callback_handler.callbacks if isinstance(one, Noting)]
+
+    def once(self) -> float:
+        """Train to the end and leave the learner as it was found, but for its weights.
+
+        Whoever trains a learner again makes another trainer for it: this one's mixed precision
+        must not stay wrapped around it.
+
+        Returns:
+            The mean of the loss over the steps.
+        """
+        try:
+            return float(self.train().training_loss)
+        finally:
+            self._unwrap()
+            self.learner.zero_grad(set_to_none=True)
+
+    def _unwrap(self) -> None:
+        """Take the mixed precision off again, with the mark that would keep the next one away."""
+        self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
+        for name in ("forward", "_is_accelerate_prepared"):
+            vars(self.learner).pop(name, None)
 
     def last_loss(self) -> dict[str, float]:
         """The last training loss that was logged."""

@@ -7,6 +7,7 @@ from consilience.documents.formats import Format
 from consilience.documents.readers.base import Reader
 from consilience.documents.readers.delimited import read_delimited
 from consilience.documents.readers.docx import read_docx
+from consilience.documents.readers.graph import read_graph
 from consilience.documents.readers.html import read_html
 from consilience.documents.readers.markdown import read_markdown
 from consilience.documents.readers.pdf import read_pdf
@@ -26,5 +27,6 @@ READERS: Mapping[Format, Reader] = MappingProxyType(
         "text": read_plain,
         "table": read_delimited,
         "records": read_records,
+        "graph": read_graph,
     }
 )

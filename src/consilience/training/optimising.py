@@ -1,0 +1,79 @@
+"""From the settings of a run to what the loop is given: arguments, batches, optimiser."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import TrainingArguments
+
+from consilience.training.batches import LengthBuckets, mixture_weights
+from consilience.training.config import TrainConfig
+from consilience.training.examples import Example
+from consilience.training.learner import Learner
+
+
+def arguments(config: TrainConfig, *, saves: bool = True) -> TrainingArguments:
+    """The settings as transformers' Trainer takes them.
+
+    Args:
+        config: The settings.
+        saves: Whether there are checkpoints.
+    """
+    measured = config.evaluate_every is not None
+    return TrainingArguments(
+        output_dir=str(config.output),
+        max_steps=config.steps,
+        per_device_train_batch_size=config.batch,
+        gradient_accumulation_steps=config.accumulate,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup,
+        max_grad_norm=config.clip,
+        bf16=config.precision == "bfloat16",
+        fp16=config.precision == "float16",
+        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        logging_steps=config.log_every,
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if saves else "no",
+        save_steps=config.save_every,
+        eval_strategy="steps" if measured else "no",
+        eval_steps=config.evaluate_every,
+        seed=config.seed,
+        report_to=list(config.report_to),
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+    )
+
+
+def batches_of(
+    config: TrainConfig, sets: Sequence[Sequence[Example]], *, seed: int
+) -> LengthBuckets:
+    """Which examples stand together, those of all sets one after the other."""
+    kept = [one for one in sets if one]
+    weights = None
+    if config.data.temperature > 1:
+        each = mixture_weights([len(one) for one in kept], temperature=config.data.temperature)
+        weights = [w for one, w in zip(kept, each, strict=True) for _ in one]
+    lengths = [example.length for one in kept for example in one]
+    return LengthBuckets(lengths, size=config.batch, seed=seed, weights=weights)
+
+
+def optimiser_of(learner: Learner, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW; biases and norms do not decay, encoders may have a rate of their own."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, weight in learner.named_parameters():
+        if weight.requires_grad:
+            encoder = "_encoder." in name
+            groups.setdefault((encoder, weight.dim() > 1), []).append(weight)
+    rate = config.learning_rate if config.encoder_rate is None else config.encoder_rate
+    return torch.optim.AdamW(
+        [
+            {
+                "params": weights,
+                "lr": rate if encoder else config.learning_rate,
+                "weight_decay": config.decay if decays else 0.0,
+            }
+            for (encoder, decays), weights in groups.items()
+        ]
+    )
