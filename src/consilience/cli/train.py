@@ -14,6 +14,7 @@ from consilience.cli.evaluate import counted
 from consilience.cli.flags import Output
 from consilience.cli.screen import Screen, safe
 from consilience.training.config import TrainConfig
+from consilience.training.processes import is_first
 from consilience.training.settings import read_settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def run_config(settings: TrainConfig, output: Output) -> int:
         from consilience.training.run import train as run
     with counted(screen) as progress:
         found = run(settings, say=_teller(screen), progress=progress)
+    if not is_first():
+        return 0
     if screen.json:
         screen.document(found.to_dict())
     else:

@@ -116,7 +116,7 @@ class Update:
 
     Attributes:
         delta: New minus old weights, of `Orders.moving` and no others.
-        weight: How much it counts: questions trained on.
+        weight: How much it counts: questions trained on; with a budget, records rounded up.
         metrics: Means over its questions; told only as sealing allows. `loss` is always there;
             those of the weights that came, on the party's own dev questions, begin with `eval_`.
         epsilon: Privacy spent by this party until now; None without a budget.

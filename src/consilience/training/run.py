@@ -33,6 +33,7 @@ from consilience.training.config import TrainConfig
 from consilience.training.opening import opened_store
 from consilience.training.optimising import arguments
 from consilience.training.preparing import merge_adapters
+from consilience.training.processes import is_first, require_shareable
 from consilience.training.session import Say, Session, current_encoder
 from consilience.training.settings import as_json
 from consilience.training.teaching import opened_teacher
@@ -89,13 +90,15 @@ def train(
         ConsilienceError: Retrieval collapsed, and `collapse.action` is stop.
     """
     _require_packages(config)
+    require_shareable(config)
     sets = [read_questions(path) for path in config.data.train]
     dev = [question for path in config.data.dev for question in read_questions(path)]
     config.output.mkdir(parents=True, exist_ok=True)
-    _same_settings(config)
-    card = card_of({"train": [q for one in sets for q in one], "dev": dev}).text()
-    (config.output / "data.txt").write_text(card + "\n", encoding="utf-8")
-    say(card)
+    if is_first():
+        _same_settings(config)
+        card = card_of({"train": [q for one in sets for q in one], "dev": dev}).text()
+        (config.output / "data.txt").write_text(card + "\n", encoding="utf-8")
+        say(card)
     with opened_store(config) as store, opened_teacher(config) as teacher:
         session = Session(config, store, sets, dev, teacher=teacher, say=say)
         return _Run(session, say=say, progress=progress).go()
@@ -126,12 +129,13 @@ class _Run:
         trainer = self.session.trainer(arguments(self.config), callbacks=self._callbacks())
         trainer.train(resume_from_checkpoint=None if before is None else str(before))
         self.refresh.finish()
+        trainer.accelerator.wait_for_everyone()  # the first process keeps the best weights
         self.patience.restore_best()
         return self._finish(trainer, before)
 
     def _callbacks(self) -> list[TrainerCallback]:
         return [
-            JsonLog(self.config.output / "log.jsonl"),
+            *([JsonLog(self.config.output / "log.jsonl")] if is_first() else []),
             watch_of(self.session, self.say),
             *([] if self.progress is None else [Told(self.progress)]),
             *([self.patience] if self.config.evaluate_every is not None else []),
@@ -142,12 +146,15 @@ class _Run:
         session, place = self.session, self.config.output / "model"
         metrics = trainer.evaluate() if trainer.measure is not None else trainer.last_loss()
         merge_adapters(session.rag.model)
-        shutil.rmtree(place, ignore_errors=True)
-        session.rag.save(place)
+        if is_first():
+            shutil.rmtree(place, ignore_errors=True)
+            session.rag.save(place)
+        trainer.accelerator.wait_for_everyone()
         generation = 0 if session.index is None else session.index.generation
         if session.moving and session.store is not None:
             generation = session.store.re_embed(current_encoder(session.rag)).generation
-        shutil.rmtree(self.config.output / "refresh", ignore_errors=True)
+        if is_first():
+            shutil.rmtree(self.config.output / "refresh", ignore_errors=True)
         return Trained(
             output=self.config.output,
             steps=trainer.state.global_step,

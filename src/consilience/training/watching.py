@@ -19,6 +19,7 @@ from consilience.errors import UsageError
 from consilience.training.collapse import CollapseLimits, Watch, observe, refuse_collapse
 from consilience.training.config import RefreshSettings
 from consilience.training.learner import Learner
+from consilience.training.processes import is_first
 
 
 @runtime_checkable
@@ -187,6 +188,8 @@ class Patience(TrainerCallback):
         return control
 
     def _keep(self) -> None:
+        if not is_first():
+            return
         part = self.path.with_suffix(".part")
         save_file({name: value.detach().clone() for name, value in self.weights().items()}, part)
         part.replace(self.path)

@@ -36,7 +36,7 @@ def test_a_known_key_passes_to_what_parties_need(path):
 @pytest.mark.parametrize(
     "path",
     [
-        *REGISTER,
+        *sorted(REGISTER),
         "/v1/control/start-run",
         "/v1/control/list-runs",
         "/v1/runtime/acquire-task",

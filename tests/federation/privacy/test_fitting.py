@@ -67,6 +67,10 @@ def enough(**_: float) -> float:
     return 5.0
 
 
+def without_noise(total: Tensor, *, longest: float, noise: float) -> Tensor:
+    return noised(total, longest=longest, noise=0 * noise)
+
+
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without noise and without sampling, to see what is under them."""
     monkeypatch.setattr(fits, "noise_for", enough)
