@@ -17,8 +17,13 @@ PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 def private_folder(place: Path) -> Path:
     """A folder that only its owner enters; it and those above it are made where they are not."""
+    _made(place).chmod(PRIVATE_FOLDER)
+    return place
+
+
+def _made(place: Path) -> Path:
     if not place.is_dir():
-        private_folder(place.parent)
+        _made(place.parent)
         place.mkdir(exist_ok=True, mode=PRIVATE_FOLDER)
     return place
 
@@ -31,7 +36,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        private_folder(path.parent)
+        _made(path.parent)
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from consilience.errors import DamagedError, MissingError, UsageError
-from consilience.federation.places import private_file, private_folder
+from consilience.federation.durable import private_folder
+from consilience.federation.places import private_file
 from consilience.federation.secure.ciphers import needed
 from consilience.federation.secure.keys import PartyKey, Roster, new_party_key
 

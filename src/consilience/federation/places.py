@@ -17,13 +17,6 @@ from consilience.errors import BusyError
 _BACKLOG = 16
 
 
-def private_folder(folder: Path) -> Path:
-    """The folder, made where it is missing; nobody else may look into it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)
-    return folder
-
-
 def private_file(path: Path, content: bytes, *, new: bool = False) -> Path:
     """Write a file that only its owner can read, from its first moment.
 

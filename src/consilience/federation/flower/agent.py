@@ -15,6 +15,7 @@ from typing import Self
 
 from consilience.federation import places
 from consilience.federation.contracts import Party
+from consilience.federation.durable import private_folder
 from consilience.federation.flower.app.relay.frames import MOST, Head, receive, send
 
 _SLOW = 60.0  # seconds that a caller may keep still while it sends
@@ -33,7 +34,7 @@ class Agent:
         self._party = party
         self._most = most
         self._own = folder is None
-        self._folder = places.short_folder() if folder is None else places.private_folder(folder)
+        self._folder = places.short_folder() if folder is None else private_folder(folder)
         self._listener, self._secret = places.listen(self.address)
         self._thread = Thread(target=self._serve, name=f"agent of {party.name}", daemon=True)
 

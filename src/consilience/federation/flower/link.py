@@ -19,6 +19,7 @@ from time import monotonic
 
 from consilience.errors import RemoteError, UsageError
 from consilience.federation import keys, places
+from consilience.federation.durable import private_folder
 from consilience.federation.flower import checks, children
 from consilience.federation.flower.bundle import bundle
 from consilience.federation.flower.children import Child
@@ -66,7 +67,7 @@ class Link:
     def __init__(self, place: Place, desk: Path) -> None:
         _check(place)
         self._place = place
-        self._folder = places.private_folder(place.state / "flower")
+        self._folder = private_folder(place.state / "flower")
         self._environment = children.environment(self._folder / "home", **{_DESK: str(desk)})
         self._secret = secrets.token_hex(32)
         self._secret_file = places.private_file(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from consilience.errors import ConsilienceError, RemoteError, VersionError
 from consilience.federation import keys, places
+from consilience.federation.durable import private_folder
 from consilience.federation.flower import checks, children
 from consilience.federation.flower.children import Child
 
@@ -82,7 +83,7 @@ def running(seat: Seat) -> Iterator[Node]:
         DependencyError: flwr is missing, or another version.
     """
     checks.installed("flwr", "federation")
-    folder = places.private_folder(seat.state / "flower")
+    folder = private_folder(seat.state / "flower")
     secret = places.private_file(folder / "helper.secret", secrets.token_hex(32).encode("ascii"))
     environment, port = children.environment(folder / "home"), _free_port()
     (folder / "node.log").unlink(missing_ok=True)
