@@ -3,7 +3,7 @@
 The three organisations of the example corpus, the model that ships, the same number of passes over
 the questions in every row. F1 and recall of the right document are measured on each party's dev
 questions over its own documents, and averaged by questions; intervals are bootstrapped over the
-questions. Rounds are timed beside the parties' own training.
+questions.
 
     python benchmarks/federation.py --rounds 2 --out docs/benchmarks/federation.md
 """
@@ -57,7 +57,6 @@ class Row:
         f1: Of every dev question that has an answer.
         recall: 1 where the right document was among the first five, else 0.
         up: Bytes that a party sends in a round; None where nothing is sent.
-        seconds: A round's beyond the parties' own training; None where there are none.
         epsilon: Privacy spent; None without a budget.
     """
 
@@ -65,7 +64,6 @@ class Row:
     f1: Sequence[float]
     recall: Sequence[float]
     up: float | None = None
-    seconds: float | None = None
     epsilon: float | None = None
 
 
@@ -139,8 +137,8 @@ class Bench:
         learnable = [one for one in found if one.answers or one.unanswerable]
         return -(-len(learnable) // int(RECIPE["batch"]))
 
-    def federated(self, label: str, kind: str, **settings: Any) -> tuple[Federated, float]:
-        """A federation of the three; with the mean overhead of its rounds in seconds."""
+    def federated(self, label: str, kind: str, **settings: Any) -> Federated:
+        """A federation of the three."""
         folder = self.folder / "runs" / label
         folder.mkdir(parents=True)
         recipe = written(folder / "recipe.yaml", self.recipe(kind))
@@ -154,10 +152,7 @@ class Bench:
             **settings,
         }
         path = written(folder / "federation.yaml", config)
-        found = simulate(read_settings(FederationConfig, path, verb="federate"))
-        own = [sum(part.seconds for part in line.parties.values()) for line in found.rounds]
-        over = [line.seconds - one for line, one in zip(found.rounds, own, strict=True)]
-        return found, float(np.mean(over))
+        return simulate(read_settings(FederationConfig, path, verb="federate"))
 
     def party(self, folder: Path, name: str) -> dict[str, Any]:
         """A party's file."""
@@ -187,11 +182,11 @@ class Bench:
 
     def together(self, name: str, kind: str, settings: Mapping[str, Any]) -> Row:
         """A federation as a row."""
-        found, over = self.federated(name.replace(" ", "-"), kind, **settings)
+        found = self.federated(name.replace(" ", "-"), kind, **settings)
         last = found.rounds[-1]
         up = last.bytes_up / len(ORGANISATIONS)
         models = dict.fromkeys(ORGANISATIONS, found.model)
-        return self.measured(name, models, up=up, seconds=over, epsilon=last.epsilon)
+        return self.measured(name, models, up=up, epsilon=last.epsilon)
 
 
 FEDERATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -236,14 +231,13 @@ def page(rows: Sequence[Row], rounds: int, seed: int) -> str:
         f"row, {len(rows[0].f1)} dev questions with an answer, found by vectors and answered "
         "greedily. Intervals of 95 % over questions.",
         "",
-        "| | F1 | recall@5 | bytes up, a party and round | seconds a round beyond training | ε |",
-        "|---|---|---|---|---|---|",
+        "| | F1 | recall@5 | bytes up, a party and round | ε |",
+        "|---|---|---|---|---|",
     ]
     for row in rows:
         up = "" if row.up is None else f"{row.up:,.0f}"
-        seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
         epsilon = "" if row.epsilon is None else f"{row.epsilon:.2f}"
-        cells = [row.name, interval(row.f1), interval(row.recall), up, seconds, epsilon]
+        cells = [row.name, interval(row.f1), interval(row.recall), up, epsilon]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
