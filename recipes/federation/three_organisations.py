@@ -35,7 +35,7 @@ RECIPE: dict[str, Any] = {
     "train": ["question_encoder", "generator", "temperature"],
     "k": 3,
     "batch": 4,
-    "learning_rate": 5e-4,
+    "learning_rate": 1e-4,
     "adapter": {"kind": "lora", "rank": 8, "alpha": 16},
     "evaluate_limit": 30,
 }
