@@ -235,8 +235,7 @@ def _table(standing: "Standing", screen: Screen) -> "Table":
 
     words = screen.words
     table = Table(box=None, pad_edge=False, header_style="bold")
-    named = (_METRICS[0], *_METRICS[1:])
-    columns = [n for n in named if any(n in _shown(line) for line in standing.rounds)]
+    columns = [n for n in _METRICS if any(n in _shown(line) for line in standing.rounds)]
     table.add_column(words.round, justify="right")
     for name in columns:
         table.add_column(name.removeprefix("eval_"), justify="right")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from consilience.errors import DamagedError, MissingError, UsageError
-from consilience.federation.durable import private_folder
+from consilience.federation.durable import private_folder, write_whole
 from consilience.federation.places import private_file
 from consilience.federation.secure.ciphers import needed
 from consilience.federation.secure.keys import PartyKey, Roster, new_party_key
@@ -407,7 +407,7 @@ def _replace(path: Path, content: bytes, *, new: bool) -> None:
     if new:
         private_file(path, content, new=True)
     else:
-        private_file(path.with_name(f".{path.name}.new"), content).replace(path)
+        write_whole(path, content)
 
 
 def _read(path: Path) -> dict[str, Any]:

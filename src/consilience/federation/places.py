@@ -27,6 +27,8 @@ def private_file(path: Path, content: bytes, *, new: bool = False) -> Path:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | kind, 0o600), "wb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     return path
 
 

@@ -8,7 +8,6 @@ same.
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,13 +20,11 @@ from consilience.errors import (
     MissingError,
     UsageError,
 )
+from consilience.federation.places import private_file
 from consilience.federation.secure.ciphers import SIZE, label, needed
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-PRIVATE = 0o600
-"""Nobody but the owner reads or writes."""
 
 _FORMAT = 1
 
@@ -71,7 +68,7 @@ class PartyKey:
             UsageError: There is a file already, or none can be made.
         """
         try:
-            _write_private(path, self.secret.hex() + "\n")
+            private_file(path, f"{self.secret.hex()}\n".encode("ascii"), new=True)
         except OSError as error:
             raise UsageError(
                 f"the key {path} cannot be written: {error.strerror}",
@@ -223,11 +220,3 @@ def _secret(text: str, path: Path) -> bytes:
             hint="make a new one with: consilience federate keys",
         )
     return bytes.fromhex(text.strip())
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
