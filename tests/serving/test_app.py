@@ -1,4 +1,5 @@
 import json
+import threading
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from consilience.serving.answers import hit_document
 from consilience.serving.app import WEB
 from consilience.serving.requests import FusionName, ModeName
 from consilience.serving.service import Service
+from consilience.store import Store
 from tests.serving.small import CHINESE, HIDDEN, OPEN, bearer, client_of, events_of
 
 HIT = {"id", "score", "title", "source", "page", "start", "end", "text"}
@@ -44,6 +46,47 @@ def test_warming_up_ends_in_readiness(service: Service) -> None:
     service.warm_up()
     assert service._ready.wait(60)
     assert service.state == "ok"
+
+
+class Failing:
+    """Stands for a model whose first search fails when it may."""
+
+    def __init__(self) -> None:
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def retriever(self, _: Store) -> Any:
+        self.asked.set()
+        assert self.may.wait(60)
+        raise RuntimeError("Visitors are welcome")
+
+
+def test_a_warming_up_that_fails_is_a_line_without_what_was_said(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.rag = failing = Failing()  # type: ignore[assignment]
+    failing.may.set()
+    service.warm_up()
+    assert service._ready.wait(60)
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["thread"], line["kind"]) == ("mistake", "warm-up", "RuntimeError")
+    assert "welcome" not in json.dumps(line)
+
+
+def test_closing_while_warming_up_waits_for_it_and_says_nothing(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.rag = failing = Failing()  # type: ignore[assignment]
+    service.warm_up()
+    assert failing.asked.wait(60)
+    closing = threading.Thread(target=service.close, args=(60,))
+    closing.start()
+    closing.join(0.3)
+    assert closing.is_alive()
+    assert len(service.store)
+    failing.may.set()
+    closing.join(60)
+    assert not closing.is_alive()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_search_is_what_the_command_line_prints(service: Service) -> None:

@@ -53,6 +53,13 @@ def write_line(found: dict[str, Any]) -> None:
     sys.stderr.write(json.dumps(found) + "\n")
 
 
+def where_of(error: Exception) -> dict[str, Any]:
+    """The kind of a mistake and the places it came through, without what it says."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{frame.filename}:{frame.lineno}" for frame in frames]
+    return {"kind": type(error).__name__, "places": places[-12:]}
+
+
 class Journal:
     """The outermost middleware: numbers requests, logs and counts them, and catches mistakes.
 
@@ -84,11 +91,7 @@ class Journal:
         self, scope: Scope, receive: Receive, visit: "_Visit", error: Exception
     ) -> None:
         """Answer a mistake of this package; where it was is logged, what it said is not."""
-        places = [
-            f"{frame.filename}:{frame.lineno}"
-            for frame in traceback.extract_tb(error.__traceback__)
-        ]
-        self._write(_stamped("mistake", visit, kind=type(error).__name__, places=places[-12:]))
+        self._write(_stamped("mistake", visit, **where_of(error)))
         if not visit.status:
             request = Request(scope)
             await failure(request, internal_error(error))(scope, receive, visit.send)

@@ -23,6 +23,7 @@ from consilience.serving.access import missing_document, missing_passage
 from consilience.serving.asks import Asks
 from consilience.serving.config import DEFAULT_CONFIG, ServeConfig
 from consilience.serving.gates import Gates
+from consilience.serving.journal import where_of, write_line
 from consilience.serving.keys import KeyRing
 from consilience.serving.metrics import Metrics
 from consilience.serving.subjects import Subject, authorise
@@ -76,6 +77,7 @@ class Service:
     asks: Asks = field(default_factory=Asks)
     _threads: ThreadPoolExecutor = field(init=False)
     _ready: threading.Event = field(init=False, default_factory=threading.Event)
+    _warming: threading.Thread | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
@@ -184,12 +186,16 @@ class Service:
 
     def warm_up(self) -> None:
         """Bring the indexes up to date in the background, so that the first search is quick."""
-        threading.Thread(target=self._warm, name="warm-up", daemon=True).start()
+        self._warming = threading.Thread(target=self._warm, name="warm-up", daemon=True)
+        self._warming.start()
 
     def _warm(self) -> None:
         try:
             if len(self.store):
                 self.rag.retriever(self.store).search("a", k=1)
+        except Exception as error:  # noqa: BLE001 - the edge: the thread's own, and nobody waits
+            if not self.gates.closing:  # else the store was closed beneath it, as is meant
+                write_line({"event": "mistake", "thread": "warm-up", **where_of(error)})
         finally:
             self._ready.set()
 
@@ -205,6 +211,8 @@ class Service:
         self.jobs.close(grace)
         self.desk.close(0)
         self._threads.shutdown(wait=True, cancel_futures=True)
+        if self._warming is not None:
+            self._warming.join(grace)
         self.store.close()
 
 
