@@ -33,7 +33,7 @@ export PIP_NO_COMPILE := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types layers corpus tests bench format lock pictures picture start-model clean
+.PHONY: help demo test lint types layers corpus tests bench bench-model format lock pictures picture start-model clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,11 @@ bench: $(TOOLS) ## Measure, and write the tables in docs/benchmarks (DATA=folder
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/graphs.py --data "$(DATA)" --out docs/benchmarks/graphs.md
 	@echo "A store under many processes, and killed"
 	@$(BIN)/python benchmarks/endurance.py --out docs/benchmarks/endurance.md
+
+# A part of the questions, without touching the cards: make bench-model ARGS="--most 50 --paragraphs 500"
+bench-model: $(TOOLS) ## Measure the model that ships, and write the tables of its cards (DATA=folder)
+	@test -d "$(DATA)" || { echo "No folder '$(DATA)': make bench-model DATA=folder of open data sets" >&2; exit 2; }
+	@$(BIN)/python recipes/shipped_model/measure.py "$(DATA)" src/consilience/weights/compact $(or $(ARGS),--cards)
 
 format: $(TOOLS) ## Put the code into its one format
 	@$(BIN)/ruff check --fix .

@@ -14,8 +14,10 @@ import argparse
 import asyncio
 import gzip
 import json
+import os
 import platform
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -79,7 +81,7 @@ def make_store(folder: Path, data: Path, count: int) -> list[str]:
     """A store of `count` passages; some of its texts, from which questions are made."""
     texts = [text for text, _ in zip(paragraphs(data), range(count), strict=False)]
     with Store.open(folder, encoder=RandomVectors(load_encoder())) as store:
-        for start in range(0, len(texts), 2000):
+        for start in range(0 if not len(store) else len(texts), len(texts), 2000):
             part = texts[start : start + 2000]
             source = f"part {start}"
             store.add(
@@ -119,6 +121,12 @@ def resident_mb(process: int) -> float:
     """Memory of a process, in MB."""
     status = Path(f"/proc/{process}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line) / 1000
+
+
+def processor_seconds(process: int) -> float:
+    """What a process has had of the processor so far, all its threads."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -359,6 +367,31 @@ async def cancelled(at: tuple[str, int], question: str) -> str:
     return f"cancel {status}"
 
 
+def painted(at: tuple[str, int], times: int = 9) -> tuple[Tally, float]:
+    """First contentful paint of the page in fresh browsers' profiles; bytes of what it loads."""
+    from playwright.sync_api import sync_playwright
+
+    tally, weight = Tally(), 0.0
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        for _ in range(times):
+            context = browser.new_context()
+            page = context.new_page()
+            page.goto(f"http://{at[0]}:{at[1]}/")
+            page.wait_for_selector("html[data-ready]")
+            tally.seconds.append(page.evaluate(_PAINT) / 1000)
+            weight = page.evaluate(_WEIGHT)
+            context.close()
+        browser.close()
+    return tally, weight
+
+
+_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+_WEIGHT = "performance.getEntries().reduce((sum, one) => sum + (one.transferSize || 0), 0)"
+
+
 async def measured(
     args: argparse.Namespace, at: tuple[str, int], pid: int, texts: list[str]
 ) -> str:
@@ -369,18 +402,25 @@ async def measured(
     await open_loop(at, searching(texts, draw, "hybrid"), rate=20, seconds=5, connections=8)
     if "search" in parts:
         for mode in ("bm25", "hybrid"):
-            send = searching(texts, draw, mode)
+            send, before = searching(texts, draw, mode), processor_seconds(pid)
             tally = await open_loop(at, send, rate=args.rate, seconds=args.seconds, connections=64)
+            used = 1000 * (processor_seconds(pid) - before) / max(1, len(tally.seconds))
             rows.append(
-                tally.row(f"{args.rate} searches a second for {args.seconds:.0f} s, {mode}")
+                tally.row(f"{args.rate:g} searches a second for {args.seconds:.0f} s, {mode}")
             )
-            print(rows[-1], flush=True)
+            told.append(f"A search ({mode}) takes the server {used:.1f} ms of processor time.")
+            print(rows[-1], told[-1], sep="\n", flush=True)
     if "first" in parts:
         firsts = [
             (await stream_once(at, question_of(draw.choice(texts), draw)))[1] for _ in range(30)
         ]
         rows.append(Tally([one for one in firsts if one]).row("first token, one user"))
         print(rows[-1], flush=True)
+    if "page" in parts:
+        paint, weight = await asyncio.to_thread(painted, at)
+        rows.append(paint.row("first paint of the page, fresh profile"))
+        told.append(f"The page loads {weight / 1000:.0f} kB before anything is asked.")
+        print(rows[-1], told[-1], sep="\n", flush=True)
     if "streams" in parts:
         asked = [question_of(draw.choice(texts), draw) for _ in range(200)]
         first, whole = await streams(at, asked)
@@ -414,10 +454,10 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=PASSAGES)
     parser.add_argument("--rate", type=float, default=100)
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--overload-rate", type=float, default=2000)
+    parser.add_argument("--overload-rate", type=float, default=1000)
     parser.add_argument("--overload-seconds", type=float, default=120)
     parser.add_argument("--soak-seconds", type=float, default=3600)
-    parts = ["search", "first", "streams", "overload", "soak"]
+    parts = ["search", "first", "page", "streams", "overload", "soak"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

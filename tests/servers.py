@@ -6,6 +6,7 @@ Fixtures; a `conftest` imports those that its tests use.
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 import time
 import warnings
@@ -94,9 +95,7 @@ def real_elastic_url() -> Urls:
 
     Its copies are named after the time, as those of an earlier run may still be there.
     """
-    start = os.environ[REAL_ELASTIC]
-    mark = "&" if "?" in start else "?"
-    return lambda: f"{start}{mark}copy=t{time.time_ns()}"
+    return _real_urls(REAL_ELASTIC)
 
 
 REAL_ELASTIC = "CONSILIENCE_ELASTIC_URL"
@@ -104,6 +103,66 @@ SEARCH_SERVERS = ["elasticsearch_url", "opensearch_url"] + [
     "real_elastic_url" for name in (REAL_ELASTIC,) if name in os.environ
 ]
 """Fixtures of the search servers there are; the real one where the environment names it."""
+
+
+@pytest.fixture(scope="session")
+def milvus_server() -> Iterator[int]:
+    """The port of Milvus Lite, the server's own stand-in for one process.
+
+    One thread answers, as it takes no two writers to a collection at once.
+    """
+    from milvus_lite.adapter.grpc.server import start_server_in_thread
+
+    folder = tempfile.mkdtemp(prefix="milvus")
+    server, database, port = start_server_in_thread(folder, max_workers=1)
+    yield port
+    server.stop(grace=0).wait()
+    database.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def milvus_url(milvus_server: int) -> Urls:
+    """Makes URLs of copies that no other test has."""
+    return lambda: f"milvus+http://127.0.0.1:{milvus_server}?copy=c{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def real_milvus_url() -> Urls:
+    """Makes URLs of copies in the real server that `CONSILIENCE_MILVUS_URL` names."""
+    return _real_urls(REAL_MILVUS)
+
+
+def _real_urls(variable: str) -> Urls:
+    start = os.environ[variable]
+    mark = "&" if "?" in start else "?"
+    return lambda: f"{start}{mark}copy=t{time.time_ns()}"
+
+
+@pytest.fixture(scope="session")
+def old_milvus_server() -> Iterator[int]:
+    """The port of a real server that is too old to be used, and asks for a password.
+
+    It comes with the package `milvus` of the Python that `CONSILIENCE_MILVUS_PYTHON` names.
+    """
+    python = os.environ.get(OLD_MILVUS)
+    if not python:
+        pytest.skip(f"no Python with the package milvus is named by {OLD_MILVUS}")
+    folder = tempfile.mkdtemp(prefix="milvus")
+    script = str(Path(__file__).with_name("milvusserver.py"))
+    with subprocess.Popen([python, script, folder], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield int(server.stdout.readline())
+        server.terminate()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+REAL_MILVUS = "CONSILIENCE_MILVUS_URL"
+OLD_MILVUS = "CONSILIENCE_MILVUS_PYTHON"
+MILVUS_SERVERS = ["milvus_url"] + [
+    "real_milvus_url" for name in (REAL_MILVUS,) if name in os.environ
+]
+"""Fixtures of the Milvus servers there are; the real one where the environment names it."""
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from consilience.training.objectives.self_supervision import inverse_cloze
+
 Row = dict[str, Any]
 
 
@@ -42,10 +44,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A question and a passage that answers it, or two texts that mean the same."""
+    """A question and a passage that answers it, or two texts that mean the same.
+
+    Attributes:
+        question: What is asked.
+        passage: What answers it.
+        wrong: A passage that looks as if it did and does not; empty where none is known.
+    """
 
     question: str
     passage: str
+    wrong: str = ""
 
 
 def minilm_folder() -> Path:
@@ -221,11 +230,54 @@ def held_out(data: Path) -> set[str]:
 
 
 def allowed(rows: Iterable[Row], forbidden: set[str]) -> Iterator[Row]:
-    """The rows whose question and paragraph stand in no dev set."""
+    """The rows whose question and paragraph stand in no dev set and are not kept back."""
     for row in rows:
         texts = [row.get(key) or "" for key in ("question", "context", "context_en")]
-        if not forbidden & {hashed(text) for text in texts}:
+        if not forbidden & {hashed(text) for text in texts} and not kept_back(row):
             yield row
+
+
+KEPT_BACK = 0.03
+"""The share of paragraphs of the train sets that nothing is trained on: the settings of the model
+are chosen there."""
+
+
+def kept_back(row: Row) -> bool:
+    """Whether a row is for choosing settings; rows of one paragraph stay together."""
+    return int(hashed(str(row.get("context") or row.get("context_en")))[:8], 16) < KEPT_BACK * 2**32
+
+
+def kept_rows(data: Path, name: str) -> list[Row]:
+    """The rows of a train set that are kept back."""
+    return [row for row in read_rows(data / name / "train.jsonl.gz") if kept_back(row)]
+
+
+PLAIN = {"zh": "zh_news_crud", "en": "en_wikipedia_2015"}
+
+
+def plain_texts(data: Path, each: int) -> list[str]:
+    """Plain texts of both languages, as many of each."""
+    found: list[str] = []
+    for name in PLAIN.values():
+        texts: list[str] = []
+        for path in sorted((data / name).glob("train-*.jsonl.gz")):
+            texts += [str(row["text"])[:2000] for row in read_rows(path, most=each - len(texts))]
+        found += texts[:each]
+    return found
+
+
+def plain_pairs(texts: Iterable[str], seed: int = 10) -> list[Pair]:
+    """A sentence of each text as the question for what stands around it (Lee et al., 2019)."""
+    rng = random.Random(seed)
+    made = (inverse_cloze(_piece(text, rng), rng) for text in texts)
+    return [Pair(pair.question, pair.passage) for pair in made if pair is not None]
+
+
+def _piece(text: str, rng: random.Random) -> str:
+    """As much of a text as a retriever reads, from anywhere in it."""
+    size = size_for(text)
+    start = rng.randrange(max(1, len(text) - size))
+    return text[start : start + size]
 
 
 def readings(data: Path, seed: int = 7) -> list[Reading]:

@@ -1,76 +1,100 @@
-"""Stage 2: one loop that teaches the generator to read and the retriever to find.
+"""The loop of the first three learning stages: generator and retriever over shared embeddings.
 
-Every step takes one batch of one task: self-made cloze questions (first part only), supervised
-reading, or retrieval with in-batch negatives (InfoNCE). Embeddings are shared by all. The schedule
-is counted in tokens; the run resumes from its last checkpoint by itself.
-
-    python recipes/shipped_model/train.py DATA RUN --tokens 14000000
+Every step takes one batch of one stream: masked words of plain text, readings (a question over a
+passage), or pairs with the other pairs of the batch as negatives (InfoNCE). A stage is counted in
+ids, and goes on from its last checkpoint by itself: every draw depends on the number of the step
+alone, so that a run that was killed ends where one that was not would have.
 """
 
-import argparse
 import json
 import random
+import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from mixture import Pair, Reading, cloze_readings, minilm_folder, pairs, readings
+from mixture import Pair, Reading, minilm_folder
 from safetensors.torch import load_file
+from schedule import Schedule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from consilience.encoding.bert import Embeddings, EncoderStack, TransformerShape, mean_pool
-from consilience.encoding.tokenizer import SubwordTokenizer
+from consilience.encoding.bert import Embeddings, EncoderStack, mean_pool
+from consilience.encoding.compact import shape_of
+from consilience.encoding.folder import ModelConfig, open_folder, write_folder
+from consilience.encoding.tokenizer import SPECIAL, SubwordTokenizer
+from consilience.generation.base import TokenRows
 from consilience.generation.copying import CopyDecoder, Source
 from consilience.generation.reading import Row, collate, join, mark
+from consilience.training.objectives.masking import IGNORED, Words, mask_tokens
 
 RATES = {"embeddings": 2e-4, "retriever": 6e-5, "reader": 1.5e-4, "decoder": 5e-4}
 TEMPERATURE = 0.05
+WINDOW = 320
+"""Ids of a row."""
 
 
 class Parts(nn.Module):
     """All that is trained, under the names of a model folder.
 
     Attributes:
+        config: Sizes.
         mixed: Whether matrix products are in bfloat16; a processor without it is faster without.
     """
 
-    def __init__(self, shape: TransformerShape) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.mixed = True
+        shape = shape_of(config)
+        self.config, self.mixed = config, False
         self.embeddings = Embeddings(shape)
-        self.retriever = EncoderStack(shape, 6)
-        self.reader = EncoderStack(shape, 6)
-        self.decoder = CopyDecoder(shape, 3)
+        self.retriever = EncoderStack(shape, config.encoder_layers)
+        self.reader = EncoderStack(shape, config.encoder_layers)
+        self.decoder = CopyDecoder(shape, config.decoder_layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embeddings.word_embeddings.weight.device
+
+    def in_precision(self) -> torch.autocast:
+        """Matrix products as they are wanted."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
 
 
-def initial(run: Path) -> Parts:
+def initial(run: Path, schedule: Schedule) -> Parts:
+    """The model before its first step."""
+    words = SubwordTokenizer.load(run / "tokenizer.json")
+    torch.manual_seed(3)
+    model = Parts(schedule.config(len(words)))
+    if schedule.start == "minilm":
+        _start_from_minilm(model, load_file(run / "embeddings.safetensors")["word_embeddings"])
+    else:
+        nn.init.normal_(model.embeddings.word_embeddings.weight, std=0.02)
+    return model
+
+
+def _start_from_minilm(model: Parts, words: Tensor) -> None:
     """Both encoders as MiniLM's, the decoder's blocks as its upper layers, new embeddings."""
     old = load_file(minilm_folder() / "model.safetensors")
-    words = load_file(run / "embeddings.safetensors")["word_embeddings"]
     layers = {k.removeprefix("encoder."): v for k, v in old.items() if k.startswith("encoder.")}
     tables = {
         k.removeprefix("embeddings."): v
         for k, v in old.items()
         if k.startswith("embeddings.") and not k.endswith("position_ids")
     }
-    model = Parts(TransformerShape(vocabulary_size=words.shape[0]))
     model.embeddings.load_state_dict(tables | {"word_embeddings.weight": words})
     model.retriever.load_state_dict(layers)
     model.reader.load_state_dict(layers)
     _start_decoder(model.decoder, layers)
-    return model
 
 
 def further(folder: Path) -> Parts:
-    """The parts of a packed model, to be trained on; its vocabulary must be that of the run."""
-    found = load_file(folder / "model.safetensors")
-    words = found["embeddings.word_embeddings.weight"].shape[0]
-    model = Parts(TransformerShape(vocabulary_size=words))
-    own = model.state_dict().keys()
-    model.load_state_dict({name: found[name].float() for name in own})
+    """The parts of a model folder, to be trained on."""
+    found = open_folder(folder)
+    model, tensors = Parts(found.config), found.tensors()
+    model.load_state_dict({name: tensors[name].float() for name in model.state_dict()})
     return model
 
 
@@ -102,7 +126,7 @@ def tokenise_readings(found: list[Reading], words: SubwordTokenizer) -> list[Exa
             for key in ("question", "title", "passage", "answer")
         ]
         for reading, question, title, passage, answer in zip(part, *columns, strict=True):
-            row = join(question, title, passage, words=words, window=320)
+            row = join(question, title, passage, words=words, window=WINDOW)
             if reading.start >= 0:
                 target = [
                     number
@@ -133,15 +157,13 @@ def buckets(lengths: list[int], budget: int, rng: random.Random) -> list[list[in
 
 def reading_loss(model: Parts, batch: list[Example], words: SubwordTokenizer) -> Tensor:
     """Mean negative log-likelihood of the answers' tokens, in nats."""
-    rows = collate([example.row for example in batch], words=words)
+    found = collate([example.row for example in batch], words=words)
+    rows = TokenRows(found.ids.to(model.device), found.mask.to(model.device))
     marks = mark(rows, words=words)
-    length = max(len(example.target) for example in batch)
-    targets = torch.full((len(batch), length), words.pad)
-    for index, example in enumerate(batch):
-        targets[index, : len(example.target)] = torch.tensor(example.target)
+    targets = padded([example.target for example in batch], words).to(model.device)
     inputs = functional.pad(targets[:, :-1], (1, 0), value=words.start)
     embeddings, decoder = model.embeddings, model.decoder
-    with torch.autocast("cpu", torch.bfloat16, enabled=model.mixed):
+    with model.in_precision():
         states = model.reader(embeddings(rows.ids, marks.segments), rows.mask)
         source = Source(states=states, mask=rows.mask, ids=rows.ids, copyable=marks.copyable)
         memory = decoder.remember(source, embeddings)
@@ -152,40 +174,100 @@ def reading_loss(model: Parts, batch: list[Example], words: SubwordTokenizer) ->
     return loss
 
 
-def pair_loss(
-    model: Parts, batch: list[tuple[list[int], list[int]]], words: SubwordTokenizer
-) -> Tensor:
-    """InfoNCE over the batch, both ways, in nats (Karpukhin et al., 2020, equation 2)."""
-    sides = [_embed(model, [pair[side] for pair in batch], words) for side in (0, 1)]
-    scores = sides[0] @ sides[1].T / TEMPERATURE
-    target = torch.arange(len(batch))
+@dataclass(frozen=True, slots=True)
+class PairIds:
+    """A tokenised pair.
+
+    Attributes:
+        question, passage: The two sides.
+        wrong: A passage that looks right and is not; empty where none is known.
+    """
+
+    question: list[int]
+    passage: list[int]
+    wrong: list[int]
+
+
+def pair_loss(model: Parts, batch: list[PairIds], words: SubwordTokenizer) -> Tensor:
+    """InfoNCE over the batch, both ways, in nats (Karpukhin et al., 2020, equation 2).
+
+    Questions choose among the passages and the wrong ones, passages among the questions.
+    """
+    right = [pair.passage for pair in batch]
+    told = right + [pair.wrong for pair in batch if pair.wrong]
+    asked = _embed(model, [pair.question for pair in batch], words)
+    scores = asked.float() @ _embed(model, told, words).float().T / TEMPERATURE
+    target = torch.arange(len(batch), device=model.device)
     # A passage that stands in the batch twice is no negative of itself.
-    same = torch.tensor([[a[1] == b[1] for b in batch] for a in batch])
-    scores = scores.masked_fill(same & ~torch.eye(len(batch), dtype=torch.bool), -1e9)
-    both = functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)
+    same = torch.tensor([[a == b for b in told] for a in right], device=model.device)
+    own = torch.eye(len(batch), len(told), dtype=torch.bool, device=model.device)
+    scores = scores.masked_fill(same & ~own, -1e9)
+    back = scores[:, : len(batch)].T
+    both = functional.cross_entropy(scores, target) + functional.cross_entropy(back, target)
     return both / 2
 
 
 def _embed(model: Parts, texts: list[list[int]], words: SubwordTokenizer) -> Tensor:
-    length = max(map(len, texts))
-    ids = torch.tensor([text + [words.pad] * (length - len(text)) for text in texts])
+    ids = padded(texts, words).to(model.device)
     mask = ids != words.pad
-    with torch.autocast("cpu", torch.bfloat16, enabled=model.mixed):
+    with model.in_precision():
         states = model.retriever(model.embeddings(ids, torch.zeros_like(ids)), mask)
     return mean_pool(states, mask)
 
 
-class Task:
-    """An endless stream of batches of one kind; its position is its number of batches taken."""
+def masked_loss(model: Parts, batch: list[list[int]], words: SubwordTokenizer, step: int) -> Tensor:
+    """Masked words through the decoder's own head, in nats a word (Devlin et al., 2019).
 
-    def __init__(self, name: str, lengths: list[int], budget: int, seed: int) -> None:
-        self.name, self.lengths, self.budget, self.seed = name, lengths, budget, seed
-        self.taken = 0
-        self._batches: Iterator[list[int]] = iter(())
-        self._epoch = 0
+    The two encoders take turns, so that both know the language before a question is asked.
+    """
+    ids = padded(batch, words)
+    masked = mask_tokens(
+        ids,
+        ids >= len(SPECIAL),
+        words=Words(words.mask, len(SPECIAL), len(words)),
+        generator=torch.Generator().manual_seed(step),
+    )
+    read, labels = masked.ids.to(model.device), masked.labels.to(model.device)
+    layers = model.reader if step % 2 else model.retriever
+    with model.in_precision():
+        states = layers(model.embeddings(read, torch.zeros_like(read)), read != words.pad)
+        asked = labels != IGNORED
+        logits = model.decoder.vocabulary_logits(states[asked], model.embeddings)
+    if not bool(asked.any()):
+        return logits.sum()
+    return functional.cross_entropy(logits.float(), labels[asked])
+
+
+def padded(rows: list[list[int]], words: SubwordTokenizer) -> Tensor:
+    """`[rows, length]` ids, padded at the end."""
+    length = max(map(len, rows))
+    return torch.tensor([row + [words.pad] * (length - len(row)) for row in rows])
+
+
+@dataclass(slots=True)
+class Stream:
+    """An endless stream of batches of one kind; its position is its number of batches taken.
+
+    Attributes:
+        lengths: Ids of each example.
+        budget: Ids of a batch, its padding included.
+        seed: Of the shuffles.
+        share: How often it is drawn, beside the others' shares.
+        loss: Of the examples with these numbers, at a step.
+        taken: Batches taken so far.
+    """
+
+    lengths: list[int]
+    budget: int
+    seed: int
+    share: float
+    loss: Callable[[Parts, list[int], int], Tensor]
+    taken: int = 0
+    _batches: Iterator[list[int]] = field(default_factory=lambda: iter(()))
+    _epoch: int = 0
 
     def next(self) -> list[int]:
-        """Indices of the next batch; a new shuffle every epoch."""
+        """Numbers of the next batch; a new shuffle every epoch."""
         batch = next(self._batches, None)
         while batch is None:
             rng = random.Random(self.seed + self._epoch)
@@ -201,17 +283,18 @@ class Task:
             self.next()
 
 
-def tokenise_pairs(found: list[Pair], words: SubwordTokenizer) -> list[tuple[list[int], list[int]]]:
-    """Ids of both sides with start and separator."""
-    left = words.encode([pair.question for pair in found])
-    right = words.encode([pair.passage for pair in found])
-    return [
-        (
-            [words.start, *q.ids[:48], words.separator],
-            [words.start, *p.ids[:144], words.separator],
-        )
-        for q, p in zip(left, right, strict=True)
-    ]
+def tokenise_pairs(found: list[Pair], words: SubwordTokenizer) -> list[PairIds]:
+    """Ids of all sides with start and separator."""
+
+    def rows(texts: list[str], most: int) -> list[list[int]]:
+        ids = [tokens.ids[:most] for tokens in words.encode(texts)]
+        return [[words.start, *one, words.separator] if one else [] for one in ids]
+
+    questions = rows([pair.question for pair in found], 48)
+    passages = rows([pair.passage for pair in found], 144)
+    wrong = rows([pair.wrong for pair in found], 144)
+    sides = zip(questions, passages, wrong, strict=True)
+    return [PairIds(q, p, w) for q, p, w in sides if q and p]
 
 
 def rate_at(done: float) -> float:
@@ -219,94 +302,166 @@ def rate_at(done: float) -> float:
     return min(done / 0.04, 1.0) * max(0.02, (1.0 - done) / 0.96)
 
 
-def save(
-    run: Path, model: Parts, optimiser: torch.optim.Optimizer, state: dict[str, object]
-) -> None:
-    """A checkpoint, all or nothing."""
-    part = run / "checkpoint.part"
-    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), **state}, part)
-    part.replace(run / "checkpoint.pt")
+def tokenise_plain(texts: list[str], words: SubwordTokenizer) -> list[list[int]]:
+    """Rows of plain text, a start before and a separator after each stretch of a window."""
+    rows = []
+    for tokens in words.encode(texts):
+        for begin in range(0, len(tokens.ids), WINDOW - 2):
+            stretch = tokens.ids[begin : begin + WINDOW - 2]
+            rows.append([words.start, *stretch, words.separator])
+    return rows
 
 
-def main() -> None:
-    """Train, or go on training, until `--tokens` ids have been read."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--tokens", type=int, default=14_000_000)
-    parser.add_argument("--cloze", type=int, default=9000, help="plain texts per language")
-    parser.add_argument("--batch", type=int, default=4000, help="ids per step")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop here; resumable")
-    parser.add_argument("--start", type=Path, help="a packed model to train on from")
-    parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(3)
-    words = SubwordTokenizer.load(args.run / "tokenizer.json")
-    supervised = tokenise_readings(readings(args.data), words)
-    made = tokenise_readings(cloze_readings(args.data, args.cloze), words)
-    paired = tokenise_pairs(pairs(args.data), words)
-    print(f"{len(supervised)} readings, {len(made)} cloze, {len(paired)} pairs", flush=True)
-    tasks = {
-        "reading": Task("reading", [len(e.row.ids) for e in supervised], args.batch, 100),
-        "cloze": Task("cloze", [len(e.row.ids) for e in made], args.batch, 200),
-        "pairs": Task("pairs", [len(q) + len(p) for q, p in paired], args.batch * 2, 300),
-    }
-    model = initial(args.run) if args.start is None else further(args.start)
-    model.mixed = args.precision == "bfloat16"
-    groups = [
-        {"params": list(getattr(model, part).parameters()), "lr": rate, "base": rate}
-        for part, rate in RATES.items()
-    ]
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    seen, step, begun = 0, 0, time.monotonic()
-    if (args.run / "checkpoint.pt").exists():
-        old = torch.load(args.run / "checkpoint.pt", weights_only=True)
-        model.load_state_dict(old["model"])
-        optimiser.load_state_dict(old["optimiser"])
-        seen, step = old["seen"], old["step"]
-        for name, taken in old["taken"].items():
-            tasks[name].skip(taken)
-    log = (args.run / "train.jsonl").open("a", buffering=1)
-    sums: dict[str, list[float]] = {}
-    while seen < args.tokens and time.monotonic() - begun < 60 * args.minutes:
-        done = seen / args.tokens
-        rng = random.Random(step)
-        name = (
-            "pairs"
-            if rng.random() < 0.3
-            else "cloze"
-            if rng.random() < 1.2 - 6 * done
-            else "reading"
+def reading_stream(
+    found: list[Reading], words: SubwordTokenizer, *, budget: int, seed: int, share: float
+) -> Stream:
+    """Readings, to be answered."""
+    examples = tokenise_readings(found, words)
+
+    def loss(model: Parts, batch: list[int], _: int) -> Tensor:
+        return reading_loss(model, [examples[i] for i in batch], words)
+
+    return Stream([len(e.row.ids) for e in examples], budget, seed, share, loss)
+
+
+def pair_stream(
+    found: list[Pair], words: SubwordTokenizer, *, budget: int, seed: int, share: float
+) -> Stream:
+    """Pairs, to be found."""
+    pairs = tokenise_pairs(found, words)
+
+    def loss(model: Parts, batch: list[int], _: int) -> Tensor:
+        return pair_loss(model, [pairs[i] for i in batch], words)
+
+    lengths = [len(p.question) + len(p.passage) + len(p.wrong) for p in pairs]
+    return Stream(lengths, 2 * budget, seed, share, loss)
+
+
+def plain_stream(
+    texts: list[str], words: SubwordTokenizer, *, budget: int, seed: int, share: float
+) -> Stream:
+    """Plain texts, with words masked."""
+    rows = tokenise_plain(texts, words)
+
+    def loss(model: Parts, batch: list[int], step: int) -> Tensor:
+        return masked_loss(model, [rows[i] for i in batch], words, step)
+
+    return Stream([len(row) for row in rows], budget, seed, share, loss)
+
+
+@dataclass(slots=True)
+class Position:
+    """How far a stage is.
+
+    Attributes:
+        seen: Ids read.
+        step: Steps taken.
+    """
+
+    seen: int = 0
+    step: int = 0
+
+
+class Stage:
+    """One learning stage in its own folder.
+
+    Args:
+        place: The folder: `checkpoint.pt` while it learns, `model/` once it is done.
+        model: Where it starts from.
+        streams: What it learns from, by name.
+        tokens: Ids to read.
+        schedule: How it computes and how often it saves.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        model: Parts,
+        streams: Mapping[str, Stream],
+        *,
+        tokens: int,
+        schedule: Schedule,
+    ) -> None:
+        self.place, self.tokens, self.schedule = place, tokens, schedule
+        self.model = model.to(schedule.device)
+        self.model.mixed = schedule.precision == "bfloat16"
+        self.streams = {name: stream for name, stream in streams.items() if stream.lengths}
+        if not self.streams:
+            raise SystemExit(f"the stage {place.name} found nothing to learn from in the data")
+        self.at = Position()
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": list(getattr(model, part).parameters()), "lr": rate, "base": rate}
+                for part, rate in RATES.items()
+            ],
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+            fused=True,
         )
-        batch = tasks[name].next()
-        if name == "pairs":
-            loss = pair_loss(model, [paired[i] for i in batch], words)
-            seen += sum(tasks[name].lengths[i] for i in batch)
-        else:
-            source = supervised if name == "reading" else made
-            loss = reading_loss(model, [source[i] for i in batch], words)
-            seen += sum(tasks[name].lengths[i] for i in batch)
+        self.log: dict[str, list[float]] = {}
+
+    def run(self, tokenizer: str) -> dict[str, float]:
+        """Learn to the end, from the checkpoint where there is one, and write the model."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        begun, before = time.monotonic(), self.at.seen
+        while self.at.seen < self.tokens:
+            self._step()
+            if self.at.step % self.schedule.save_every == 0:
+                self._tell((self.at.seen - before) / (time.monotonic() - begun))
+                self._save()
+        self._save()
+        weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
+        write_folder(self.place / "model", self.model.config, weights, tokenizer)
+        return {"ids": self.at.seen, "steps": self.at.step}
+
+    def _step(self) -> None:
+        done, names = self.at.seen / self.tokens, list(self.streams)
+        draw = random.Random(f"{self.place.name} {self.at.step}")
+        shares = [self.streams[name].share for name in names]
+        (name,) = draw.choices(names, shares)
+        stream = self.streams[name]
+        batch = stream.next()
+        loss = stream.loss(self.model, batch, self.at.step)
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimiser.param_groups:
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimiser.param_groups:
             group["lr"] = group["base"] * rate_at(done)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        step += 1
-        sums.setdefault(name, []).append(loss.item())
-        if step % 50 == 0:
-            line = {k: round(sum(v) / len(v), 4) for k, v in sums.items()}
-            rate = seen / (time.monotonic() - begun)
-            log.write(json.dumps({"step": step, "seen": seen, "rate": round(rate), **line}) + "\n")
-            sums.clear()
-        if step % 200 == 0:
-            taken = {key: task.taken for key, task in tasks.items()}
-            save(args.run, model, optimiser, {"seen": seen, "step": step, "taken": taken})
-    taken = {key: task.taken for key, task in tasks.items()}
-    save(args.run, model, optimiser, {"seen": seen, "step": step, "taken": taken})
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.at.seen += sum(stream.lengths[i] for i in batch)
+        self.at.step += 1
+        self.log.setdefault(name, []).append(loss.item())
 
+    def _tell(self, rate: float) -> None:
+        line = {name: round(sum(all_) / len(all_), 4) for name, all_ in self.log.items()}
+        told = {"step": self.at.step, "seen": self.at.seen, "rate": round(rate), **line}
+        with (self.place / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(told) + "\n")
+        self.log.clear()
 
-if __name__ == "__main__":
-    main()
+    def _save(self) -> None:
+        """A checkpoint, all or nothing."""
+        part = self.place / "checkpoint.part"
+        held = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "taken": {name: stream.taken for name, stream in self.streams.items()},
+            "seen": self.at.seen,
+            "step": self.at.step,
+        }
+        torch.save(held, part)
+        part.replace(self.place / "checkpoint.pt")
+
+    def _resume(self) -> None:
+        # A folder of a model without its manifest is torn: its checkpoint is still there.
+        shutil.rmtree(self.place / "model", ignore_errors=True)
+        path = self.place / "checkpoint.pt"
+        if not path.is_file():
+            return
+        held = torch.load(path, weights_only=True, map_location=self.model.device)
+        self.model.load_state_dict(held["model"])
+        self.optimiser.load_state_dict(held["optimiser"])
+        self.at = Position(held["seen"], held["step"])
+        for name, taken in held["taken"].items():
+            self.streams[name].skip(taken)

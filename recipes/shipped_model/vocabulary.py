@@ -1,16 +1,14 @@
-"""Stage 1: the vocabulary, and the first embeddings of the characters that MiniLM does not know.
+"""The vocabulary, and the first embeddings of the characters that MiniLM does not know.
 
 English pieces of all-MiniLM-L6-v2 stay where the texts use them; Chinese characters in use join
 them. A new character starts as the weighted mean of the English pieces that it is a translation of,
 after IBM Model 1 (Brown et al., 1993) over sentence pairs, so that the encoder can make something
-of Chinese from the first step.
-
-    python recipes/shipped_model/vocabulary.py DATA RUN
+of Chinese from the first step. A model that starts from random weights needs none of that: its
+vocabulary is what the texts use most.
 """
 
-import argparse
 import collections
-import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import torch
 from mixture import Row, minilm_folder, read_rows
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from schedule import Schedule
 from tokenizers import Tokenizer
 
 from consilience.encoding.tokenizer import SPECIAL, build_tokenizer
@@ -126,25 +125,38 @@ def first_embeddings(
     return known
 
 
-def main() -> None:
-    """Write `tokenizer.json`, `vocabulary.json` and `embeddings.safetensors` into RUN."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--least", type=int, default=3, help="uses that keep an English piece")
-    args = parser.parse_args()
-    args.run.mkdir(parents=True, exist_ok=True)
-    old = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
-    old.no_truncation()
-    old.no_padding()
-    tokens = choose(old, args.data, args.least)
-    (args.run / "vocabulary.json").write_text(json.dumps(tokens, ensure_ascii=False))
-    build_tokenizer({t: i for i, t in enumerate(tokens)}).save(args.run / "tokenizer.json")
-    weights = load_file(minilm_folder() / "model.safetensors")
-    embedded = first_embeddings(weights, old.get_vocab(), tokens, args.data)
-    save_file({"word_embeddings": embedded}, args.run / "embeddings.safetensors")
-    print(f"{len(tokens)} tokens, {sum(t not in old.get_vocab() for t in tokens)} new")
+def most_used(data: Path, size: int) -> list[str]:
+    """A vocabulary for random weights: letters and characters in use, then the commonest words."""
+    found: collections.Counter[str] = collections.Counter()
+    for text in [*texts(data, TEXTS), *texts(data, CHINESE)]:
+        found.update(re.findall(r"[a-z]+|\S", fold_han(text.lower())))
+    letters = sorted({c for word in found for c in word if c.isascii()})
+    words = [word for word, _ in found.most_common() if len(word) > 1 or not word.isascii()]
+    pieces = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words]
+    return list(dict.fromkeys(pieces))[:size]
 
 
-if __name__ == "__main__":
-    main()
+def write_vocabulary(data: Path, run: Path, schedule: Schedule, *, least: int = 3) -> int:
+    """Write `tokenizer.json` into the run, and for MiniLM's weights `embeddings.safetensors`.
+
+    Args:
+        data: The data sets.
+        run: Where to.
+        schedule: What the model starts from.
+        least: Uses that keep an English piece of MiniLM's.
+
+    Returns:
+        How many tokens there are.
+    """
+    if schedule.start == "random":
+        tokens = most_used(data, int(schedule.sizes["vocabulary_size"]))
+    else:
+        old = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
+        old.no_truncation()
+        old.no_padding()
+        tokens = choose(old, data, least)
+        weights = load_file(minilm_folder() / "model.safetensors")
+        embedded = first_embeddings(weights, old.get_vocab(), tokens, data)
+        save_file({"word_embeddings": embedded}, run / "embeddings.safetensors")
+    build_tokenizer({t: i for i, t in enumerate(tokens)}).save(run / "tokenizer.json")
+    return len(tokens)

@@ -7,10 +7,11 @@ import pytest
 from consilience.cli import add as add_module
 from consilience.cli.flags import BackendName
 from consilience.cli.opening import load_named_encoder
-from consilience.encoding import CompactEncoder, Vectors
+from consilience.encoding import CompactEncoder, Vectors, load_encoder
 from consilience.encoding.backends import Backend
+from consilience.encoding.ray_workers import RayEncoder, RayOptions
 from consilience.encoding.workers import WorkerEncoder
-from consilience.errors import DependencyError
+from consilience.errors import DependencyError, UsageError
 from consilience.store import Store
 from tests.cli.terminal import consilience
 
@@ -197,6 +198,40 @@ def test_processes_that_died_are_told(
 def _lossy(encoder: WorkerEncoder, side: object, texts: list[str]) -> Vectors:
     encoder.lost = 2
     return np.eye(1, encoder.dimension, dtype=np.float32).repeat(len(texts), axis=0)
+
+
+def test_actors_of_ray_are_sent_the_encoder(
+    bare: Path, many: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[RayEncoder] = []
+
+    def embedded(encoder: RayEncoder, side: object, texts: list[str]) -> Vectors:
+        seen.append(encoder)
+        encoder._lost = 3
+        return np.eye(1, encoder.dimension, dtype=np.float32).repeat(len(texts), axis=0)
+
+    monkeypatch.setattr("consilience.encoding.ray_workers.RayEncoder._encoded", embedded)
+    flags = ("--model", tiny_model_folder, "--workers", "ray://head:10001?actors=2")
+    done = consilience("add", "many", *flags)
+    assert done.code == 0
+    assert done.err == "processes that embedded died 3 times; their work was done again\n"
+    assert seen[0]._options == RayOptions("ray://head:10001", actors=2)
+    assert seen[0].fingerprint == load_encoder(tiny_model_folder).fingerprint
+
+
+def test_ray_that_is_not_installed_is_told(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consilience.encoding.ray_workers.find_spec", lambda name: None)
+    done = consilience("add", "docs", "--model", "model", "--workers", "ray:2", "--json")
+    assert done.code == DependencyError.code
+    assert done.document["error"]["hint"] == "pip install 'consilience[simulation]'"
+
+
+def test_workers_that_are_neither_a_number_nor_ray_are_refused(room: Path) -> None:
+    done = consilience("add", "docs", "--workers", "many", "--json")
+    assert done.code == UsageError.code
+    assert done.document["error"]["message"] == (
+        "workers must be a number, at least 1, or name Ray, received 'many'"
+    )
 
 
 def test_openvino_adds_to_a_store_of_torch(room: Path) -> None:

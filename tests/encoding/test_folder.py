@@ -6,14 +6,23 @@ import pytest
 
 from consilience.encoding import load_encoder
 from consilience.encoding.compact import like_lengths
-from consilience.encoding.folder import open_folder
+from consilience.encoding.folder import Storage, open_folder, write_folder
 from consilience.errors import DamagedError, MissingError, VersionError
-from tests.tiny import write_tiny_model
+from consilience.model import Rag
+from tests.tiny import tiny_config, tiny_tensors, tiny_tokenizer, write_tiny_model
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_tiny_model(tmp_path / "model")
+def write_stored(path: Path, storage: Storage) -> Path:
+    words = tiny_tokenizer()
+    config = tiny_config(words)
+    write_folder(path, config, tiny_tensors(config), words.to_json(), storage=storage)
+    return path
+
+
+@pytest.fixture(params=["plain", "int8"])
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder of either storage."""
+    return write_stored(tmp_path / "model", request.param)
 
 
 def test_vectors_have_length_one_and_do_not_depend_on_the_batch(folder: Path) -> None:
@@ -37,7 +46,8 @@ def test_an_empty_text_has_a_vector(folder: Path) -> None:
     assert np.isfinite(load_encoder(folder).encode_passages([""])).all()
 
 
-def test_the_fingerprint_names_the_weights(folder: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_names_the_weights(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model")
     same = write_tiny_model(tmp_path / "same")
     other = write_tiny_model(tmp_path / "other", seed=3)
     assert load_encoder(folder).fingerprint == load_encoder(same).fingerprint
@@ -68,7 +78,51 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 def test_a_newer_format_is_refused(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(VersionError, match="has format 99; this version reads 1"):
+    with pytest.raises(VersionError, match="has format 99; this version reads 2"):
+        open_folder(folder)
+
+
+def test_a_folder_of_the_first_format_has_no_word_of_storage(tmp_path: Path) -> None:
+    folder = write_stored(tmp_path / "model", "plain")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["format"], manifest.pop("storage")) == (1, "plain")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert open_folder(folder).storage == "plain"
+    assert Rag.load(folder).encoder is not None
+
+
+def test_eight_bits_are_format_two_and_smaller(tmp_path: Path) -> None:
+    plain, small = (write_stored(tmp_path / s, s) for s in ("plain", "int8"))
+    assert json.loads((small / "manifest.json").read_text())["format"] == 2
+    weights = "model.safetensors"
+    assert (small / weights).stat().st_size < (plain / weights).stat().st_size
+    whole, rounded = open_folder(plain).tensors(), open_folder(small).tensors()
+    assert {k: (v.shape, v.dtype) for k, v in whole.items()} == {
+        k: (v.shape, v.dtype) for k, v in rounded.items()
+    }
+    texts = ["the fee", "门诊时间是上午"]
+    both = [load_encoder(place).encode_passages(texts) for place in (plain, small)]
+    np.testing.assert_allclose(both[0], both[1], atol=2e-2)
+    assert not np.array_equal(both[0], both[1])
+
+
+def test_a_model_from_eight_bits_is_saved_as_it_is_in_memory(tmp_path: Path) -> None:
+    small = write_stored(tmp_path / "int8", "int8")
+    Rag.load(small).save(tmp_path / "saved")
+    assert open_folder(tmp_path / "saved").storage == "plain"
+    assert load_encoder(tmp_path / "saved").fingerprint == load_encoder(small).fingerprint
+
+
+@pytest.mark.parametrize(
+    "told", [{"format": 1, "storage": "int8"}, {"storage": "int4"}, {"format": 0}, {"storage": []}]
+)
+def test_a_storage_that_the_format_does_not_know_is_refused(
+    tmp_path: Path, told: dict[str, object]
+) -> None:
+    folder = write_stored(tmp_path / "model", "int8")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | told))
+    with pytest.raises(DamagedError, match=r"has format .* and storage .*, which do not go toget"):
         open_folder(folder)
 
 

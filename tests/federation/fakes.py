@@ -97,9 +97,6 @@ class Pull:
         epsilon = None if self.budget is None else orders.round / self.budget
         return Update(delta, self.questions, {"loss": loss}, epsilon, 0.01)
 
-    def measure(self, weights: Weights) -> dict[str, float]:
-        return {"loss": float((weights["encoder.bias"] - self.goal).square().mean())}
-
     def keep(self, weights: Weights) -> str:
         self.kept = dict(weights)
         return "kept"

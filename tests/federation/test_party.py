@@ -1,4 +1,5 @@
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,17 @@ import torch
 
 from consilience.errors import UsageError
 from consilience.federation.contracts import PROTOCOL, Description, Orders
+from consilience.federation.durable import read_table, write_whole
 from consilience.federation.messages import Message
 from consilience.federation.parcels import Parcel
 from consilience.federation.party import ResidentParty
 from consilience.federation.payload import PlainSealing, opened
+from consilience.federation.privacy import Ledger
+from consilience.federation.privacy import ledger as ledgers
+from consilience.federation.privacy.ledger import Spent
+from consilience.federation.secure import PartyKey
 from consilience.federation.terms import Limits, terms_of
+from consilience.retrieval.derived import exclusive
 from consilience.training.settings import parse_settings
 from tests.federation.fakes import RECIPE, SHAPES, Pull, config_of, party_of, start
 
@@ -190,6 +197,12 @@ def test_a_request_that_is_too_large_is_not_read(tmp_path: Path) -> None:
             {},
             "ward takes part only in secure sums, and secure.sums is false",
         ),
+        (
+            {"least_parties": 4},
+            {"secure": {"sums": True, "threshold": 3}},
+            "ward takes part only in sums of at least 4 parties, and secure.threshold is 3; "
+            "set secure.threshold to at least 4",
+        ),
     ],
 )
 def test_a_party_has_its_limits(tmp_path: Path, limits: Any, terms: Any, reason: str) -> None:
@@ -199,6 +212,35 @@ def test_a_party_has_its_limits(tmp_path: Path, limits: Any, terms: Any, reason:
     assert reason in fault(party, join(tmp_path, **terms, **kind))
     assert "takes part in no run" in fault(party, train())
     assert trainee.fits == []
+
+
+def with_company(*names: str) -> bytes:
+    orders = Orders("run-1", 1, tuple(sorted(SHAPES)), names, 7)
+    return Message("train", "run-1", 1, "ward", {"counted": 0}, start(), orders).pack()
+
+
+def test_a_round_of_too_few_parties_is_refused(tmp_path: Path) -> None:
+    trainee = Pull(1.0)
+    party = party_of(tmp_path, "ward", trainee, least_parties=3)
+    assert answer(party, join(tmp_path)).kind == "description"
+    assert fault(party, with_company("bank", "ward")) == (
+        "ward takes part only in rounds of at least 3 parties, and this one has 2; wait for more "
+        "parties with expected and quorum"
+    )
+    assert "and this one has 1" in fault(party, with_company("ward", "ward", "ward"))
+    assert trainee.fits == []
+    assert answer(party, with_company("bank", "lab", "ward")).kind == "update"
+
+
+def test_parties_that_may_leave_a_secret_sum_do_not_count(tmp_path: Path) -> None:
+    party = party_of(tmp_path, "ward", Pull(1.0), least_parties=3)
+    assert answer(party, join(tmp_path, secure={"sums": True})).kind == "description"
+    assert fault(party, with_company("bank", "lab", "ward")) == (
+        "ward takes part only in rounds of at least 3 parties, and this one has 3, of which 2 may "
+        "be left in the sum; wait for more parties with expected and quorum, or raise "
+        "secure.threshold"
+    )
+    assert answer(party, with_company("bank", "home", "lab", "ward")).kind == "update"
 
 
 def test_limits_that_are_kept_do_not_hinder(tmp_path: Path) -> None:
@@ -339,6 +381,65 @@ def test_no_word_of_a_document_leaves_in_a_fault(
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
+def damaged(place: Path) -> None:
+    (place / "privacy.json").write_text("{}", encoding="utf-8")
+    Ledger(place / "privacy.json").history()
+
+
+def held(place: Path) -> None:
+    with exclusive(place / "privacy.json.lock", patience=0.0):
+        Ledger(place / "privacy.json").spend(
+            Spent("run-1", 1, "question", 0.1, 2.0, 1, 1e-3), budget=8.0
+        )
+
+
+def unwritable(place: Path) -> None:
+    (place / "state.json").mkdir(exist_ok=True)
+    write_whole(place / "state.json", b"")
+
+
+def unreadable(place: Path) -> None:
+    (place / "run.json").write_text("no table", encoding="utf-8")
+    read_table(place / "run.json")
+
+
+def keyless(place: Path) -> None:
+    PartyKey.read(place / "party.key")
+
+
+@pytest.mark.parametrize("mishap", [damaged, held, unwritable, unreadable, keyless])
+def test_no_place_of_the_partys_disk_leaves_in_a_fault(
+    tmp_path: Path, mishap: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "_PATIENCE", 0.0)
+    place = tmp_path / "canary"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    for each in (place, Path()):  # as an absolute path, and as a name alone
+        party = party_of(tmp_path, "ward", Pull(1.0, meanwhile=lambda _, each=each: mishap(each)))
+        party.answer(join(tmp_path))
+        body = party.answer(train())
+        assert b"canary" not in body
+        assert b".json" not in body
+        assert b".key" not in body
+        content = Message.unpack(body).content
+        assert content["message"].startswith("an error of the kind ")
+        assert content["message"].endswith("the party's own log says more")
+    log = (tmp_path / "ward" / "errors.log").read_text(encoding="utf-8")
+    assert "canary" in log
+
+
+def test_what_the_ledger_says_without_a_place_is_told(tmp_path: Path) -> None:
+    def spend(_: Orders) -> None:
+        Ledger(tmp_path / "privacy.json").spend(
+            Spent("run-1", 1, "question", 0.5, 0.5, 50, 1e-5), budget=1.0
+        )
+
+    party = party_of(tmp_path, "ward", Pull(1.0, meanwhile=spend))
+    party.answer(join(tmp_path))
+    assert "the run's budget is 1, of which 0.000 is spent" in fault(party, train())
+
+
 def test_causes_are_named_without_their_words(tmp_path: Path) -> None:
     def nested(_: Orders) -> None:
         try:
@@ -408,7 +509,13 @@ def test_limits_come_from_the_partys_file(tmp_path: Path) -> None:
 
     config = parse_settings(
         PartyConfig,
-        {"name": "ward", "state": str(tmp_path), "most_epsilon": 3, "only_secure": True},
+        {
+            "name": "ward",
+            "state": str(tmp_path),
+            "most_epsilon": 3,
+            "only_secure": True,
+            "least_parties": 4,
+        },
         source="the test",
     )
-    assert Limits.of(config) == Limits(3.0, True)
+    assert Limits.of(config) == Limits(3.0, True, least_parties=4)

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from consilience.errors import DamagedError, UsageError
+from consilience.federation.config import MeanSettings
 from consilience.federation.contracts import Orders, Update
+from consilience.federation.means import average
 from consilience.federation.parcels import Parcel
 from consilience.federation.payload import (
     MOST_CHANGE,
@@ -19,6 +21,8 @@ from consilience.federation.payload import (
     restored,
     rounded,
 )
+from consilience.federation.stepping import Moments, stepped
+from consilience.federation.travelling import difference
 
 SHAPES = {"w": (3, 4), "v": (5,), "s": ()}
 
@@ -52,6 +56,84 @@ def test_float32_arrives_as_it_left(tmp_path: Path) -> None:
         2.0,
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def exact_update() -> tuple[dict[str, Tensor], dict[str, Tensor], Update]:
+    """Weights of which one in five turns round or shrinks to nothing, and how they changed."""
+    made = torch.Generator().manual_seed(3)
+    shape, other = SHAPES["w"], torch.randn(SHAPES["w"], generator=made)
+    old = torch.randn(shape, generator=made)
+    new = torch.where(torch.rand(shape, generator=made) < 0.6, other / 3, old * 1.01)
+    old.view(-1)[:2], new.view(-1)[:2] = torch.tensor([1.0, 0.1]), torch.tensor([1e-7, -3e-8])
+    delta = update().delta | {"w": difference(new, old)}
+    return {"w": old}, {"w": new}, update(delta=delta)
+
+
+def test_no_digit_of_a_difference_is_lost(tmp_path: Path) -> None:
+    old, new, sent = exact_update()
+    assert not torch.equal(old["w"] + (new["w"] - old["w"]), new["w"])
+    parcel = through(PlainSealing("float32", tmp_path).seal(sent, orders()))
+    assert parcel.tensors["w"].dtype == torch.float32
+    found = opened(parcel, orders(), SHAPES).delta["w"]
+    assert torch.equal((old["w"].double() + found.double()).float(), new["w"])
+    mean = average([found], [3.0])
+    after, _ = stepped(old, {"w": mean}, Moments(), settings=MeanSettings(), share=1.0)
+    assert torch.equal(after["w"], new["w"])
+
+
+def test_differences_that_float32_holds_have_no_rests(tmp_path: Path) -> None:
+    old = torch.rand(SHAPES["w"]) + 1
+    delta = difference(old * 1.5, old)
+    assert delta.dtype == torch.float32
+    assert rounded({"w": delta.double()}, "float32").keys() == {"w"}
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_a_difference_in_more_digits_is_rounded_like_any_other(
+    tmp_path: Path, precision: Any
+) -> None:
+    sent = exact_update()[2]
+    sealing = PlainSealing(precision, tmp_path)
+    parcel = through(sealing.seal(sent, orders()))
+    plain = update(delta={name: value.float() for name, value in sent.delta.items()})
+    there = PlainSealing(precision, tmp_path / "plain").seal(plain, orders())
+    assert all(torch.equal(parcel.tensors[name], value) for name, value in there.tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("where", "rest", "reason"),
+    [
+        ([0], None, "rests of other numbers than were sent"),
+        (None, [1e-9], "rests of other numbers than were sent"),
+        ([0, 1], [1e-9], "w has \\(1,\\) rests at \\(2,\\) places"),
+        ([12], [1e-9], "at places that it does not have"),
+        ([-1], [1e-9], "at places that it does not have"),
+        ([1, 1], [0.0, 0.0], "at places that it does not have"),
+        ([0], [0.5], "w has rests that are larger than its last digit"),
+        ([0], [math.nan], "w has rests that are larger than its last digit"),
+    ],
+)
+def test_rests_that_do_not_fit_are_refused(
+    tmp_path: Path, where: Any, rest: Any, reason: str
+) -> None:
+    about, tensors = sealed(tmp_path)
+    if where is not None:
+        tensors["w//where"] = torch.tensor(where, dtype=torch.int32)
+    if rest is not None:
+        tensors["w//rest"] = torch.tensor(rest)
+    with pytest.raises(DamagedError, match=reason):
+        opened(Parcel(about, tensors), orders(), SHAPES)
+
+
+def test_rests_are_of_float32_alone(tmp_path: Path) -> None:
+    rests = {"w//where": torch.zeros(1, dtype=torch.int32), "w//rest": torch.zeros(1)}
+    about, tensors = sealed(tmp_path, "int8")
+    with pytest.raises(DamagedError, match="rests of other numbers than were sent"):
+        opened(Parcel(about, tensors | rests), orders(), SHAPES)
+    about, tensors = sealed(tmp_path)
+    wrong = {**rests, "w//where": torch.zeros(1, dtype=torch.int64)}
+    with pytest.raises(DamagedError, match=r"torch\.float32 at places of torch\.int64"):
+        opened(Parcel(about, tensors | wrong), orders(), SHAPES)
 
 
 @pytest.mark.parametrize(("precision", "share"), [("bfloat16", 0.5), ("int8", 0.25)])

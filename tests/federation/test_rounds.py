@@ -30,7 +30,14 @@ from consilience.federation.messages import Message
 from consilience.federation.parcels import Parcel
 from consilience.federation.party import ResidentParty
 from consilience.federation.payload import PlainSealing
-from consilience.federation.rounds import REPEATS, Coordinator, Federated, Watch
+from consilience.federation.rounds import (
+    REPEATS,
+    Coordinator,
+    Federated,
+    Watch,
+    _party_epsilon,
+)
+from consilience.federation.secure.noise import party_epsilon
 from consilience.federation.terms import Limits
 from consilience.training.checkpoint import checkpoints, latest_checkpoint, read_checkpoint
 from consilience.version import __version__
@@ -529,6 +536,29 @@ def test_a_budget_that_the_first_round_would_exceed_is_refused(tmp_path: Path) -
     )
     assert all(trainee.fits == [] for trainee in trainees.values())
     assert checkpoints(tmp_path / "run") == []
+
+
+def test_a_party_that_wants_more_company_is_lost_with_its_reason(tmp_path: Path) -> None:
+    shy = Pull(2.0)
+    parties = [
+        party_of(tmp_path, "bank", Pull(0.0)),
+        party_of(tmp_path, "ward", shy, least_parties=3),
+    ]
+    found = run(tmp_path, parties, rounds=2)
+    reason = "ward takes part only in rounds of at least 3 parties, and this one has 2"
+    assert [line.lost["ward"].startswith(reason) for line in found.rounds] == [True, True]
+    assert shy.fits == []
+    assert [set(line.parties) for line in found.rounds] == [{"bank", "ward"}] * 2
+
+
+def test_what_whole_parties_spend_is_reckoned(tmp_path: Path) -> None:
+    noise = {"secure": {"sums": True}, "privacy": {"party_noise": 2.85, "delta": 1e-6}}
+    config = config_of(tmp_path, **noise)
+    told = [_party_epsilon(config, rounds) for rounds in (1, 20)]
+    assert told == [party_epsilon(2.85, rounds=rounds, delta=1e-6) for rounds in (1, 20)]
+    usual = replace(config, privacy=replace(config.privacy, delta=None))
+    assert _party_epsilon(usual, 20) == party_epsilon(2.85, rounds=20, delta=1e-5)
+    assert _party_epsilon(config_of(tmp_path), 20) is None
 
 
 def test_a_run_ends_early_when_all_budgets_are_spent(tmp_path: Path) -> None:

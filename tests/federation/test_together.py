@@ -91,11 +91,16 @@ def test_two_parties_end_with_the_coordinators_model(
     assert any(not torch.equal(value, ends[name]) for name, value in begun.items())
 
 
-def test_one_party_is_central_training(world: dict[str, Path], tmp_path: Path) -> None:
-    """An epoch of one step; of more, `start + (end - start)` is `end` to its last digit."""
-    whole = {"batch": 32, "decay": 0}
-    train(config_of(world, tmp_path / "central", steps=1, **whole))
-    recipe = RECIPE | whole | {"model": str(world["model"])}
+@pytest.mark.parametrize(
+    ("steps", "settings"),
+    [(1, {"batch": 32, "decay": 0}), (4, {"batch": 8, "learning_rate": 3e-2}), (8, {"batch": 4})],
+)
+def test_one_party_is_central_training(
+    world: dict[str, Path], tmp_path: Path, steps: int, settings: dict[str, Any]
+) -> None:
+    """An epoch of several steps, some of which turn weights round, to the last bit."""
+    train(config_of(world, tmp_path / "central", steps=steps, **settings))
+    recipe = RECIPE | settings | {"model": str(world["model"])}
     found = federated(federation(tmp_path, rounds=1), recipe, party(world, tmp_path))
     central, ends = weights(tmp_path / "central" / "model"), weights(Path(found.model))
     assert central.keys() == ends.keys()

@@ -103,7 +103,8 @@ def test_every_kind_moves_what_it_says_and_nothing_else(
     assert {part(name) for name in found} == parts
     plain = {name.removesuffix("//a").removesuffix("//b") for name in update.delta}
     assert plain == set(told.moving)
-    assert all(value.dtype == torch.float32 for value in update.delta.values())
+    # Where a weight turns round, its difference has more digits than float32.
+    assert all(value.dtype in (torch.float32, torch.float64) for value in update.delta.values())
 
 
 def test_delta_is_the_change_of_what_was_ordered(world: dict[str, Path], tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_no_file_is_large_but_the_weights() -> None:
     large = [path for path in files() if path.stat().st_size > 1_000_000]
     assert [named(path) for path in large if not path.is_relative_to(weights)] == []
     total = sum(path.stat().st_size for path in files() if path.is_relative_to(weights))
-    assert total <= 90_000_000
+    assert total <= 64_000_000
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=named)

@@ -32,15 +32,15 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def together(config: Path) -> "subprocess.CompletedProcess[str]":
+def together(config: Path, *, script: str = TRAIN) -> "subprocess.CompletedProcess[str]":
     """Two processes, as torchrun starts them."""
-    script = config.with_suffix(".py")
-    script.write_text(TRAIN)
+    place = config.with_suffix(".py")
+    place.write_text(script)
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     words += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(
-        [*words, str(script), "train", str(config), "--json"],
+        [*words, str(place), "train", str(config), "--json"],
         capture_output=True,
         text=True,
         env=environment,
@@ -87,6 +87,10 @@ def test_two_processes_equal_two_batches_added_up(world: dict[str, Path], tmp_pa
         (
             {"train": ["passage_encoder"], "refresh": {"mode": "synchronous"}},
             "passage_encoder is in train, whose new vectors go into one store",
+        ),
+        (
+            {"train": ["question_encoder"], "objectives": {"info_nce": 1.0}, "chunk": 2},
+            "chunk contrasts a batch in one process, and no gradient would reach the others",
         ),
         (
             {

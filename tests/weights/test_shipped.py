@@ -17,7 +17,7 @@ from consilience.evaluation import f1
 from consilience.model import AskOptions
 
 HOSPITAL = Path(__file__).parents[2] / "examples" / "three_organisations" / "hospital"
-LARGEST = 90_000_000
+LARGEST = 64_000_000
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,13 @@ from consilience.cli.flags import DEFAULT_STORE, BackendName, ModelFlag, Output,
 from consilience.cli.opening import again, load_named_encoder
 from consilience.cli.progress import shown
 from consilience.cli.screen import Screen, safe
+from consilience.encoding.spreading import Spread
 from consilience.errors import DocumentError, UsageError
 
 if TYPE_CHECKING:
     from consilience.encoding import Encoder
+    from consilience.encoding.ray_workers import RayEncoder
+    from consilience.encoding.workers import WorkerEncoder
     from consilience.store import AddReport, Store
 
 EXAMPLES = (
@@ -24,6 +27,8 @@ EXAMPLES = (
     "consilience add 规章制度/ --contributor 人事处 --access staff",
     "consilience add handbook/ --prune --store knowledge",
 )
+
+_MACHINES = 16  # that a cluster is taken to have where nobody says
 
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended: 128 and the number of the signal."""
@@ -51,8 +56,13 @@ class Intake:
         bool, Option("--re-embed", help="First make all vectors anew with the model.")
     ] = False
     workers: Annotated[
-        int, Option(min=1, metavar="N", help="Embed in so many processes at once.")
-    ] = 1
+        str,
+        Option(
+            metavar="N|ray[:N]|ray://HOST:PORT",
+            help="Embed in so many processes at once, or in actors of Ray, on the machines of a "
+            "cluster; Ray needs the extra simulation.",
+        ),
+    ] = "1"
     encoder_backend: Annotated[
         BackendName,
         Option(help="What computes vectors; openvino needs the extra of that name."),
@@ -82,6 +92,7 @@ def add(
             "no file or folder was named", hint="name at least one: consilience add PATH"
         )
     screen = Screen(output)
+    Spread.parse(intake.workers)
     with _encoder(model, intake, screen) as encoder, _opened(store, encoder, intake) as opened:
         renewed = _re_embed(opened, encoder, intake, screen) if intake.re_embed else 0
         report = _take_in(opened, paths or [], intake, screen)
@@ -95,12 +106,9 @@ def add(
 @contextmanager
 def _encoder(model: str | None, intake: Intake, screen: Screen) -> Iterator["Encoder | None"]:
     """The encoder that was asked for; None for the store's own, loaded only if it is needed."""
-    if intake.workers > 1:
-        from consilience.encoding.workers import WorkerEncoder
-
-        with WorkerEncoder(
-            partial(loaded, model, intake.encoder_backend), workers=intake.workers
-        ) as encoder:
+    spread = Spread.parse(intake.workers)
+    if not spread.alone:
+        with _spread(model, intake, spread) as encoder:
             yield encoder
         if encoder.lost:
             screen.note(screen.words.workers_lost.format(count=encoder.lost))
@@ -110,6 +118,22 @@ def _encoder(model: str | None, intake: Intake, screen: Screen) -> Iterator["Enc
         with screen.working(screen.words.loading):
             one = loaded(model, intake.encoder_backend)
         yield one
+
+
+def _spread(model: str | None, intake: Intake, spread: Spread) -> "WorkerEncoder | RayEncoder":
+    """The encoder in several processes, or in actors of Ray, which the weights are sent to."""
+    backend = intake.encoder_backend
+    if not spread.ray:
+        from consilience.encoding.workers import WorkerEncoder
+
+        return WorkerEncoder(partial(loaded, model, backend), workers=spread.count)
+    from consilience.encoding.backends import on_backend
+    from consilience.encoding.ray_workers import RayEncoder, RayOptions, require_ray
+
+    require_ray()
+    options = RayOptions(spread.address, spread.count)
+    ready = None if backend == "torch" else partial(on_backend, backend=backend)
+    return RayEncoder(load_named_encoder(model), options, ready=ready)
 
 
 def loaded(model: str | None, backend: BackendName) -> "Encoder":
@@ -144,7 +168,8 @@ def _re_embed(store: "Store", encoder: "Encoder | None", intake: Intake, screen:
 
 def _batch(intake: Intake) -> int:
     """How many passages are embedded at a time: enough that no process waits for another."""
-    return 64 if intake.workers == 1 else 128 * intake.workers
+    spread = Spread.parse(intake.workers)
+    return 64 if spread.alone else 128 * (spread.count or _MACHINES)
 
 
 def _take_in(store: "Store", paths: list[Path], intake: Intake, screen: Screen) -> "AddReport":

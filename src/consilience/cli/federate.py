@@ -184,6 +184,8 @@ def _told(line: "Line", of: int, screen: Screen) -> str:
     parts.append(words.sent.format(up=_size(line.bytes_up), down=_size(line.bytes_down)))
     if line.epsilon is not None:
         parts.append(f"ε {line.epsilon:.3g}")
+    if line.party_epsilon is not None:
+        parts.append(f"ε∑ {line.party_epsilon:.3g}")
     parts += [f"{words.lost} {name}: {why}" for name, why in line.lost.items()]
     return safe(" · ".join(parts))
 
@@ -239,21 +241,29 @@ def _table(standing: "Standing", screen: Screen) -> "Table":
     table.add_column(words.round, justify="right")
     for name in columns:
         table.add_column(name.removeprefix("eval_"), justify="right")
-    for heading in (words.parties, "↑", "↓", "ε"):
+    for heading in (words.parties, "↑", "↓", *_epsilons(standing)):
         table.add_column(heading, justify="right")
     table.add_column(words.lost)
     for line in standing.rounds:
-        table.add_row(*_row(line, columns, standing.of))
+        table.add_row(*_row(line, columns, standing))
     return table
 
 
-def _row(line: "Line", columns: Sequence[str], of: int) -> list[str]:
+def _epsilons(standing: "Standing") -> list[str]:
+    """What privacy is told of: of records, with the budget of the run, and of whole parties."""
+    budget = "ε" if standing.budget is None else f"ε ≤ {standing.budget:g}"
+    parties = any(line.party_epsilon is not None for line in standing.rounds)
+    return [budget, *(["ε∑"] if parties else [])]
+
+
+def _row(line: "Line", columns: Sequence[str], standing: "Standing") -> list[str]:
     values = [f"{line.metrics[name]:.4g}" if name in line.metrics else "" for name in columns]
     lost = "; ".join(f"{name}: {why}" for name, why in line.lost.items())
-    epsilon = "" if line.epsilon is None else f"{line.epsilon:.3g}"
+    spent = [line.epsilon, line.party_epsilon][: len(_epsilons(standing))]
+    epsilons = ["" if one is None else f"{one:.3g}" for one in spent]
     took_part = len(line.parties.keys() - line.lost.keys())
     sent = (_size(line.bytes_up), _size(line.bytes_down))
-    return [f"{line.round}/{of}", *values, str(took_part), *sent, epsilon, safe(lost)]
+    return [f"{line.round}/{standing.of}", *values, str(took_part), *sent, *epsilons, safe(lost)]
 
 
 def _keys(named: Sequence[str], manner: Manner, folder: Path, screen: Screen) -> None:

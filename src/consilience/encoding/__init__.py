@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from consilience.encoding.base import Encoder, Side, TokenEncoder, TokenVectors, Vectors
+from consilience.encoding.together import QuestionVectors
 
 if TYPE_CHECKING:
     from consilience.encoding.compact import CompactEncoder, load_encoder
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CompactEncoder",
     "Encoder",
+    "QuestionVectors",
     "Side",
     "TokenEncoder",
     "TokenVectors",

@@ -3,11 +3,15 @@
     config.json        sizes and settings, see `ModelConfig`
     tokenizer.json     the vocabulary
     model.safetensors  embeddings.*, retriever.*, reader.*, decoder.*, maybe questions.*
-    manifest.json      sha256 and size of each of the others
+    manifest.json      the format, how weights are stored, sha256 of each of the others
 
 Nothing is used before its digest was compared, and nothing in a folder can name code: classes are
 chosen by this package, never by a file. Retriever and generator live in one file because they share
 their embeddings.
+
+Weights are stored as they are (format 1) or with their matrices in eight bits (format 2, see
+`encoding.packing`). A model is saved as it is unless somebody asks for eight bits: rounding is for
+what is given away, not for what is trained on.
 """
 
 import hashlib
@@ -15,14 +19,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from consilience.errors import DamagedError, MissingError, VersionError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
+Storage = Literal["plain", "int8"]
+FORMATS: dict[Storage, int] = {"plain": 1, "int8": 2}
+"""The least format that a reader must know for each way of storing weights."""
 SHIPPED = "compact"
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 _DIGEST_BLOCK = 1 << 20
@@ -71,17 +78,28 @@ class ModelFolder:
         path: Where it lies.
         config: What `config.json` says.
         digests: sha256 of each file, from the manifest.
+        storage: How the weights lie in the file.
     """
 
     path: Path
     config: ModelConfig
     digests: Mapping[str, str]
+    storage: Storage = "plain"
 
     def tensors(self) -> "dict[str, Tensor]":
-        """All weights, as they are stored."""
+        """All weights: as they are stored, or in bfloat16 where that is eight bits.
+
+        Raises:
+            DamagedError: Eight-bit matrices are not whole.
+        """
         from safetensors.torch import load_file
 
-        return load_file(self.path / "model.safetensors")
+        stored = load_file(self.path / "model.safetensors")
+        if self.storage == "plain":
+            return stored
+        from consilience.encoding.packing import opened
+
+        return opened(stored)
 
 
 def shipped_folder() -> Path:
@@ -112,14 +130,33 @@ def open_folder(path: Path | None = None) -> ModelFolder:
             f"the model in {path} has format {manifest['format']}; this version reads {FORMAT}",
             hint="pip install --upgrade consilience",
         )
+    storage = _storage(manifest, path)
     digests = {name: str(manifest.get("files", {}).get(name, "")) for name in FILES}
     for name, digest in digests.items():
         _check(path / name, digest)
-    return ModelFolder(path, _config(path / "config.json"), digests)
+    return ModelFolder(path, _config(path / "config.json"), digests, storage)
+
+
+def _storage(manifest: Mapping[str, Any], path: Path) -> Storage:
+    """How the weights lie in the file; format 1 knew one way and did not say."""
+    told = manifest.get("storage", "plain")
+    for storage, least in FORMATS.items():
+        if told == storage and manifest.get("format", 0) >= least:
+            return storage
+    raise DamagedError(
+        f"the manifest of {path} has format {manifest.get('format')!r} and storage {told!r}, "
+        "which do not go together",
+        hint="copy the model folder again from where it came",
+    )
 
 
 def write_folder(
-    path: Path, config: ModelConfig, tensors: "Mapping[str, Tensor]", tokenizer: str
+    path: Path,
+    config: ModelConfig,
+    tensors: "Mapping[str, Tensor]",
+    tokenizer: str,
+    *,
+    storage: Storage = "plain",
 ) -> None:
     """Write a model folder; the manifest comes last, so a torn folder is never taken for a whole.
 
@@ -128,16 +165,26 @@ def write_folder(
         config: Sizes and settings.
         tensors: Weights by name.
         tokenizer: The text of `tokenizer.json`.
+        storage: `int8` rounds matrices to eight bits; it cannot be taken back.
     """
     from safetensors.torch import save_file
 
+    if storage == "int8":
+        from consilience.encoding.packing import packed
+
+        tensors = packed(tensors)
     path.mkdir(parents=True, exist_ok=True)
     (path / "manifest.json").unlink(missing_ok=True)
     settings = json.dumps(asdict(config), indent=2, ensure_ascii=False)
     (path / "config.json").write_text(settings + "\n", encoding="utf-8")
     (path / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     save_file(dict(tensors), path / "model.safetensors")
-    manifest = {"format": FORMAT, "files": {name: digest_of(path / name) for name in FILES}}
+    _write_manifest(path, storage)
+
+
+def _write_manifest(path: Path, storage: Storage) -> None:
+    digests = {name: digest_of(path / name) for name in FILES}
+    manifest = {"format": FORMATS[storage], "storage": storage, "files": digests}
     part = path / "manifest.json.part"
     part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     part.replace(path / "manifest.json")

@@ -131,6 +131,8 @@ def _misfits(
         yield f"its model is {found.model}, the coordinator's {house.model}"
     if found.tokenizer != house.tokenizer:
         yield f"its tokenizer is {found.tokenizer}, the coordinator's {house.tokenizer}"
+    if house.config.secure.sums and not found.key:
+        yield "it has no key for secure sums"
     yield from _other_shapes(found.shared, house.shapes)
     ahead = max(found.clock - between[1], between[0] - found.clock)
     if not ahead <= MOST_SKEW:

@@ -289,6 +289,14 @@ class PartyConfig:
     only_secure: Annotated[bool, Setting("Take part only in secure sums.", "只参加安全求和。")] = (
         False
     )
+    least_parties: Annotated[
+        int,
+        Setting(
+            "Take part only in rounds of so many parties, itself among them.",
+            "只参加至少有这么多参与方（含自身）的轮次。",
+            least=1,
+        ),
+    ] = 1
 
 
 def _contradictions(config: FederationConfig) -> Iterator[str]:

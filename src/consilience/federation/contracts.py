@@ -115,7 +115,8 @@ class Update:
     """What a party learned in a round, before anything is sealed. Never leaves it as it is.
 
     Attributes:
-        delta: New minus old weights, of `Orders.moving` and no others.
+        delta: New minus old weights, of `Orders.moving` and no others; float32, float64 where that
+            cannot hold the difference.
         weight: How much it counts: questions trained on; with a budget, records rounded up.
         metrics: Means over its questions; told only as sealing allows. `loss` is always there;
             those of the weights that came, on the party's own dev questions, begin with `eval_`.
@@ -135,7 +136,7 @@ class Gathered:
     """What a round came to.
 
     Attributes:
-        delta: Mean of the updates, by weight, float32.
+        delta: Mean of the updates, by weight; float32, or float64 where an update is.
         weight: Sum of the weights.
         metrics: Means by weight.
         refused: Parties whose update does not count, with the reason.
@@ -165,10 +166,6 @@ class Trainee(Protocol):
             SpentError: Its budget does not bear this round; nothing was trained or spent.
             ConsilienceError: Nothing to learn from, a loss that is no number.
         """
-        ...
-
-    def measure(self, weights: Weights) -> dict[str, float]:
-        """`loss`, `exact_match`, `f1`, `recall@5` on the party's own dev questions."""
         ...
 
     def keep(self, weights: Weights) -> str:

@@ -2,10 +2,11 @@
 
 A traceback that leaves a party has files, line numbers and names of functions, never source or
 values. The text of an error leaves only where nobody's text can be in it: raised by a module that
-knows settings and messages alone, or standing in the code word for word. Of any other error the
-kind leaves; the whole of it is in the party's own log.
+knows settings and messages alone, and naming no place of the party's disk; or standing in the code
+word for word. Of any other error the kind leaves; the whole of it is in the party's own log.
 """
 
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -20,7 +21,6 @@ OWN_LOG = "the party's own log says more"
 _SPEAKING = (
     "consilience.federation.config",
     "consilience.federation.contracts",
-    "consilience.federation.durable",
     "consilience.federation.messages",
     "consilience.federation.parcels",
     "consilience.federation.party",
@@ -35,6 +35,9 @@ _SPEAKING = (
     "consilience.training.settings",
 )
 """Modules that never see a question or a passage."""
+
+_A_PLACE = re.compile(r"[/\\]|\.(json|jsonl|key|lock|safetensors|yaml)\b")
+"""What a path has and a sentence has not; names of weights with a slash stay behind with it."""
 
 _PLACES = (
     Path(consilience.__file__).parent.parent,
@@ -78,7 +81,7 @@ def _may_leave(text: str, error: BaseException) -> bool:
     raised = frames[-1][0]
     module = str(raised.f_globals.get("__name__", ""))
     speaking = any(module == one or module.startswith(f"{one}.") for one in _SPEAKING)
-    return speaking or _stands_in(text, raised.f_code)
+    return (speaking and not _A_PLACE.search(text)) or _stands_in(text, raised.f_code)
 
 
 def _stands_in(text: str, code: CodeType) -> bool:

@@ -46,11 +46,13 @@ class Line:
         metrics: Means over the parties by weight.
         bytes_up: From all parties, in all attempts.
         bytes_down: To all parties.
-        epsilon: The most that a party has spent until then; None without a budget.
+        epsilon: The most that a party has spent on a record until then; with secure sums, which
+            hide it, the budget that no party exceeds. None without a budget.
         lost: Parties whose update does not count, with the reason.
         seconds: From asking to commit.
         attempts: How often it was asked for.
         parties: Each party's part.
+        party_epsilon: What the rounds until then cost a whole party; None without `party_noise`.
     """
 
     round: int
@@ -62,6 +64,7 @@ class Line:
     seconds: float
     attempts: int = 1
     parties: Mapping[str, PartyLine] = field(default_factory=dict)
+    party_epsilon: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; what a party had not is left out."""
@@ -90,6 +93,8 @@ class Standing:
         ended: Whether it is over.
         reason: Why it ended early; empty where it did not.
         parties: Every party that was in a round, in order.
+        budget: Epsilon that the run may spend in all; None without.
+        secure: Whether what each party spent is hidden, so that only the budget is known.
     """
 
     output: Path
@@ -99,6 +104,8 @@ class Standing:
     ended: bool
     reason: str
     parties: tuple[str, ...]
+    budget: float | None = None
+    secure: bool = False
 
     @property
     def lost(self) -> dict[str, str]:
@@ -120,6 +127,8 @@ class Standing:
             "ended": self.ended,
             "reason": self.reason,
             "parties": list(self.parties),
+            "budget": self.budget,
+            "secure": self.secure,
         }
 
 
@@ -145,6 +154,8 @@ def read_standing(output: Path) -> Standing:
         ended=done is not None,
         reason="" if done is None else done["reason"],
         parties=tuple(sorted(names)),
+        budget=config["privacy"]["epsilon"],
+        secure=config["secure"]["sums"],
     )
 
 

@@ -19,13 +19,13 @@ def average(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         weights: Positive.
 
     Returns:
-        float32, of that shape. Of one vector: itself, exactly.
+        Of that shape, float32, or float64 where one of them is. Of one vector: itself, exactly.
     """
     total = math.fsum(weights)
     mean = torch.zeros(values[0].shape, dtype=torch.float64)
     for value, weight in zip(values, weights, strict=True):
         mean += value.double() * (weight / total)
-    return mean.float()
+    return mean if any(value.dtype == mean.dtype for value in values) else mean.float()
 
 
 def trimmed(values: Tensor, *, hostile: int) -> Tensor:

@@ -58,12 +58,23 @@ class Closing(Protocol):
         ...
 
 
+@runtime_checkable
+class Keyed(Protocol):
+    """A sealing whose sums are secret."""
+
+    @property
+    def key(self) -> str:
+        """The public key that it seals by."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Member:
     """A party in one run."""
 
     run: str
     terms: Mapping[str, Any]
+    config: FederationConfig
     trainee: Trainee
     sealing: Sealing
     answered: Answered
@@ -78,7 +89,6 @@ class ResidentParty:
         make_sealing: Makes what seals, from the terms and a folder for this run.
         state: The party's own folder.
         limits: What it will not do.
-        key: Its public key, for sums that are secret.
     """
 
     def __init__(
@@ -89,9 +99,8 @@ class ResidentParty:
         *,
         state: Path,
         limits: Limits,
-        key: str = "",
     ) -> None:
-        self._name, self._state, self._limits, self._key = name, state, limits, key
+        self._name, self._state, self._limits = name, state, limits
         self._make_trainee, self._make_sealing = make_trainee, make_sealing
         self._member: _Member | None = None
         self._busy = Lock()
@@ -183,7 +192,7 @@ class ResidentParty:
         self._limits.require(config, self.name)
         trainee = self._make_trainee(terms["recipe"], config)
         sealing = self._make_sealing(config, private_folder(answered.folder))
-        return _Member(run, terms, trainee, sealing, answered)
+        return _Member(run, terms, config, trainee, sealing, answered)
 
     def _member_of(self, run: str) -> _Member:
         """The member of a run that was joined, in this process or before it."""
@@ -201,7 +210,7 @@ class ResidentParty:
 
     def _described(self) -> Description:
         assert self._member is not None
-        trainee = self._member.trainee
+        trainee, sealing = self._member.trainee, self._member.sealing
         model, tokenizer = trainee.describe()
         return Description(
             party=self.name,
@@ -211,11 +220,12 @@ class ResidentParty:
             tokenizer=tokenizer,
             shared={name: tuple(value.shape) for name, value in trainee.shared().items()},
             clock=time(),
-            key=self._key,
+            key=sealing.key if isinstance(sealing, Keyed) else "",
         )
 
     def _train(self, asked: Message, member: _Member) -> Message:
         orders = _orders(asked)
+        self._limits.require_company(len(set(orders.parties)), member.config, self.name)
         self._begin(orders, asked, member)
         update = member.answered.update() or self._learned(orders, asked.tensors, member)
         sealed = member.sealing.seal(update, replace(orders, begins=member.answered.began))

@@ -1,7 +1,10 @@
 """An update as a parcel, where no sum hides it: whole, halved, or in a byte a number.
 
 What rounding loses is not lost: it is kept on the party's disk and added to the next update of the
-same name (error feedback; Seide et al. 2014, Karimireddy et al. 2019). It is kept for good only
+same name (error feedback; Seide et al. 2014, Karimireddy et al. 2019). Whole means exactly: where
+a difference of two weights needs more digits than float32 has, the rest of it goes along in a
+second number (Dekker, 1971), beside the places where there is one; few weights change so much. What
+rounding loses is kept for good only
 when the coordinator says that the update counted; until then the same update, sealed again, gives
 the same parcel. Factors of a product begin anew in every round, so that what one of them lost
 belongs to none of the next round's, and is dropped.
@@ -11,7 +14,7 @@ before anything is made of them. This module does not know how updates become on
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -35,6 +38,9 @@ MOST_WEIGHT = 1e9
 """No party has more questions."""
 
 _SCALE = "//scale"
+_WHERE, _REST = "//where", "//rest"
+_BESIDE = (_SCALE, _WHERE, _REST)
+_LEAST_DIGIT = 2.0**-23  # of float32: no rest is a larger share of its number
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 _STEPS = 127  # of a byte with a sign, the same in both directions
 _MOST_METRICS = 100
@@ -73,7 +79,11 @@ class PlainSealing:
         tensors = rounded(wanted, self.precision)
         if self.precision != "float32":
             found = restored(tensors, self.precision)
-            lost = {n: wanted[n] - found[n] for n in wanted if not n.endswith((FIRST, SECOND))}
+            lost = {
+                name: (value - found[name]).float()
+                for name, value in wanted.items()
+                if not name.endswith((FIRST, SECOND))
+            }
             about = {"run": orders.run, "round": orders.round}
             write_whole(self._next, Parcel(about, {**before, **lost}).pack())
         return Parcel(self._about(update, orders), tensors)
@@ -123,21 +133,25 @@ class PlainSealing:
 def rounded(values: Weights, precision: Precision) -> dict[str, Tensor]:
     """Numbers as they travel.
 
-    With int8, a row `x` becomes `round(x / s)` with one scale `s = max|x| / 127`, so that no number
-    is off by more than `s / 2`. What has fewer than two dimensions is one row.
+    With float32 nothing is lost of numbers in float64 that two of float32 can hold. With int8, a
+    row `x` becomes `round(x / s)` with one scale `s = max|x| / 127`, so that no number is off by
+    more than `s / 2`. What has fewer than two dimensions is one row.
 
     Args:
-        values: By name, float32, of any shape.
+        values: By name, float32 or float64, of any shape.
         precision: Of what comes back.
 
     Returns:
-        Of the same shapes; with int8 `NAME//scale` beside each, float32, `[rows]`.
+        Of the same shapes; with int8 `NAME//scale` beside each, float32, `[rows]`; with float32
+        `NAME//where`, int32, and `NAME//rest`, float32, `[rests]`, beside those that have rests.
     """
-    if precision != "int8":
-        return {name: value.to(_TYPES[precision]) for name, value in values.items()}
+    if precision == "float32":
+        return dict(_two_terms(values))
+    if precision == "bfloat16":
+        return {name: value.to(torch.bfloat16) for name, value in values.items()}
     found = {}
     for name, value in values.items():
-        rows = _rows(value)
+        rows = _rows(value.float())
         scale = rows.abs().amax(1) / _STEPS if value.numel() else rows.new_zeros(len(rows))
         steps = torch.where(scale[:, None] > 0, rows / scale[:, None], 0.0).round()
         found[name] = steps.clamp(-_STEPS, _STEPS).to(torch.int8).reshape(value.shape)
@@ -145,15 +159,35 @@ def rounded(values: Weights, precision: Precision) -> dict[str, Tensor]:
     return found
 
 
+def _two_terms(values: Weights) -> Iterator[tuple[str, Tensor]]:
+    """Each number as the nearest of float32, and what is left of those that are none."""
+    for name, value in values.items():
+        near = value.float()
+        yield name, near
+        rest = (value.double() - near.double()).reshape(-1)
+        where = rest.nonzero()[:, 0]
+        if len(where):
+            yield name + _WHERE, where.int()
+            yield name + _REST, rest[where].float()
+
+
 def restored(tensors: Weights, precision: Precision) -> dict[str, Tensor]:
-    """The numbers that `rounded` stood for, float32."""
+    """The numbers that `rounded` stood for: float32, or float64 where there are rests."""
+    plain = {name: value for name, value in tensors.items() if not name.endswith(_BESIDE)}
     if precision != "int8":
-        return {name: value.float() for name, value in tensors.items()}
-    plain = {name: value for name, value in tensors.items() if not name.endswith(_SCALE)}
+        return {name: _joined(value, name, tensors) for name, value in plain.items()}
     return {
         name: (_rows(value).float() * tensors[name + _SCALE][:, None]).reshape(value.shape)
         for name, value in plain.items()
     }
+
+
+def _joined(value: Tensor, name: str, tensors: Weights) -> Tensor:
+    if name + _REST not in tensors:
+        return value.float()
+    whole = value.double().reshape(-1)
+    whole[tensors[name + _WHERE].long()] += tensors[name + _REST].double()
+    return whole.reshape(value.shape)
 
 
 def opened(parcel: Parcel, orders: Orders, shapes: Mapping[str, tuple[int, ...]]) -> Update:
@@ -214,7 +248,7 @@ def _precision(about: Mapping[str, Any]) -> Precision:
 def _require_tensors(
     tensors: Weights, wanted: Mapping[str, tuple[int, ...]], precision: Precision
 ) -> None:
-    plain = {name: tensors[name] for name in tensors if not name.endswith(_SCALE)}
+    plain = {name: tensors[name] for name in tensors if not name.endswith(_BESIDE)}
     names = {name.removesuffix(FIRST).removesuffix(SECOND) for name in plain}
     if other := sorted(names ^ set(wanted)):
         words = "names that were not asked for" if other[0] in names else "no change of"
@@ -225,6 +259,7 @@ def _require_tensors(
         if value.dtype != _TYPES[precision]:
             raise _refused(f"{name} holds {value.dtype}, not {precision}")
     _require_scales(tensors, plain, precision)
+    _require_rests(tensors, plain, precision)
 
 
 def _require_shape(name: str, shape: tuple[int, ...], plain: Weights) -> None:
@@ -255,6 +290,31 @@ def _require_scales(tensors: Weights, plain: Weights, precision: Precision) -> N
             raise _refused(f"{name} has scales {tuple(scale.shape)} of {scale.dtype}")
         if not bool((scale >= 0).all()):
             raise _refused(f"{name} has a scale that is no size")
+
+
+def _require_rests(tensors: Weights, plain: Weights, precision: Precision) -> None:
+    places = {name.removesuffix(_WHERE) for name in tensors if name.endswith(_WHERE)}
+    rests = {name.removesuffix(_REST) for name in tensors if name.endswith(_REST)}
+    allowed = plain.keys() if precision == "float32" else set()
+    if places != rests or not rests <= allowed:
+        raise _refused("rests of other numbers than were sent")
+    for name in rests:
+        where, rest = tensors[name + _WHERE], tensors[name + _REST]
+        _require_places(name, where, rest, plain[name].numel())
+        near = plain[name].reshape(-1)[where.long()].double().abs()
+        if not bool((rest.double().abs() <= near * _LEAST_DIGIT).all()):
+            raise _refused(f"{name} has rests that are larger than its last digit")
+
+
+def _require_places(name: str, where: Tensor, rest: Tensor, count: int) -> None:
+    """Each place once, in order, and inside."""
+    if (where.dtype, rest.dtype) != (torch.int32, torch.float32):
+        raise _refused(f"{name} has rests of {rest.dtype} at places of {where.dtype}")
+    if where.dim() != 1 or where.shape != rest.shape:
+        raise _refused(f"{name} has {tuple(rest.shape)} rests at {tuple(where.shape)} places")
+    ordered = bool((where[1:] > where[:-1]).all())
+    if not ordered or (len(where) and not 0 <= int(where[0]) <= int(where[-1]) < count):
+        raise _refused(f"{name} has rests at places that it does not have")
 
 
 def _require_bounds(delta: Weights) -> None:

@@ -88,6 +88,10 @@ def _alone(found: TrainConfig, config: FederationConfig) -> Iterator[str]:
         yield "vocabulary adds the words of one party's own texts"
     if found.distil.teacher is not None:
         yield "distil asks a teacher over one party's own passages"
+    if found.text.train or found.ranking.teacher is not None:
+        yield "text and ranking name files of one party"
+    if "hybrid_weights" in found.train:
+        yield "hybrid_weights learns shares that do not travel"
     if config.privacy.epsilon is not None:
         yield from _not_private(found)
 

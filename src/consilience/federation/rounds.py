@@ -51,7 +51,11 @@ from consilience.federation.stepping import stepped
 REPEATS = 3
 """How often a round is begun again before the run stops."""
 
+PARTY_DELTA = 1e-5
+"""Delta of noise for whole parties, where none is set."""
+
 _PAUSE = 0.25  # seconds between two looks at who is here
+_MOST_COPIES = 3  # of the weights in float32: a reply has numbers, and rests with their places
 _ENVELOPES = 16 * 1024 * 1024  # bytes around the weights of a reply: names, metrics, shares of keys
 
 
@@ -202,7 +206,7 @@ class _UnderWay:
         shapes = {name: tuple(value.shape) for name, value in committed.weights.items()}
         house = House(run, self.config, coordinator.recipe, fingerprint, tokenizer, shapes)
         size = sum(4 * value.numel() for value in committed.weights.values())
-        self.asking = Asking(coordinator.parties, most=2 * size + _ENVELOPES)
+        self.asking = Asking(coordinator.parties, most=_MOST_COPIES * size + _ENVELOPES)
         self.admission = Admission(house, self.asking)
 
     def to_the_end(self, committed: Committed) -> tuple[Committed, str]:
@@ -268,7 +272,14 @@ class _UnderWay:
                 last, unopened = str(error), isinstance(error, _UnopenedError)
                 self.watch.say(f"round {round_}: {last}")
                 continue
-            line = _line(committed, gathered.metrics, tally, attempts=attempt, since=begun)
+            line = _line(
+                committed,
+                gathered.metrics,
+                tally,
+                config=self.config,
+                attempts=attempt,
+                since=begun,
+            )
             return self._commit(committed, counting, gathered, line)
         if unopened and self.config.secure.sums:
             return self._give_up(committed, tally, begun)
@@ -284,7 +295,7 @@ class _UnderWay:
         In secret sums, parties tell for one sum a round and for no other afterwards; where they
         have told and too few were heard, no repeat of this round can be opened.
         """
-        line = _line(committed, {}, tally, attempts=1 + REPEATS, since=begun)
+        line = _line(committed, {}, tally, config=self.config, attempts=1 + REPEATS, since=begun)
         self.watch.say(f"round {line.round} is given up; the next begins from the same weights")
         after = replace(committed, round=line.round, lines=(*committed.lines, line))
         commit(self.config.output, after)
@@ -412,23 +423,37 @@ def _line(
     metrics: Mapping[str, float],
     tally: Tally,
     *,
+    config: FederationConfig,
     attempts: int,
     since: float,
 ) -> Line:
     """The round after what is committed, as the journal has it."""
     before = committed.lines[-1].epsilon if committed.lines else None
     spent = [*tally.epsilons.values(), *([] if before is None else [before])]
+    if config.secure.sums and config.privacy.epsilon is not None:
+        spent = [config.privacy.epsilon]  # which no party exceeds; what each spent stays with it
     return Line(
         round=committed.round + 1,
         metrics=dict(metrics),
         bytes_up=sum(tally.up.values()),
         bytes_down=sum(tally.down.values()),
         epsilon=max(spent, default=None),
+        party_epsilon=_party_epsilon(config, committed.round + 1),
         lost=dict(sorted(tally.lost.items())),
         seconds=round(monotonic() - since, 3),
         attempts=attempts,
         parties=tally.lines(),
     )
+
+
+def _party_epsilon(config: FederationConfig, rounds: int) -> float | None:
+    """What so many rounds cost a whole party; none of them is told for two sums."""
+    if not config.privacy.party_noise:
+        return None
+    from consilience.federation.secure.noise import party_epsilon
+
+    delta = config.privacy.delta or PARTY_DELTA
+    return party_epsilon(config.privacy.party_noise, rounds=rounds, delta=delta)
 
 
 def _federated(

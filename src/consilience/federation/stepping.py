@@ -72,7 +72,7 @@ def stepped(
             after[name] = _added(weights[name], change, settings.rate)
         else:
             before = first.get(name), second.get(name)
-            first[name], second[name] = _moments(change, *before, kind=settings.optimiser)
+            first[name], second[name] = _moments(change.float(), *before, kind=settings.optimiser)
             step = first[name] / (second[name].sqrt() + FLOOR)
             after[name] = _added(weights[name], step, settings.rate)
     return after, Moments(first, second)

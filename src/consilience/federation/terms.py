@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from consilience.errors import UsageError
-from consilience.federation.config import FederationConfig, PartyConfig
+from consilience.federation.config import FederationConfig, PartyConfig, SecureSettings
 from consilience.training.settings import as_json, parse_settings
 
 SHARED = (
@@ -64,16 +64,18 @@ class Limits:
         most_epsilon: Privacy it is willing to spend; None asks for none.
         only_secure: Whether it takes part only in secure sums.
         most_bytes: The largest request that it reads.
+        least_parties: Parties that a round must have; with secure sums, that its sum must have.
     """
 
     most_epsilon: float | None = None
     only_secure: bool = False
     most_bytes: int = 2**31
+    least_parties: int = 1
 
     @classmethod
     def of(cls, config: PartyConfig) -> Self:
         """As its own file says."""
-        return cls(config.most_epsilon, config.only_secure)
+        return cls(config.most_epsilon, config.only_secure, least_parties=config.least_parties)
 
     def require(self, config: FederationConfig, party: str) -> None:
         """Refuse a federation that asks for more.
@@ -94,6 +96,41 @@ class Limits:
                 f"{party} takes part only in secure sums, and secure.sums is false",
                 hint="set secure.sums to true",
             )
+        threshold = config.secure.threshold
+        if config.secure.sums and threshold is not None and threshold < self.least_parties:
+            raise UsageError(
+                f"{party} takes part only in sums of at least {self.least_parties} parties, and "
+                f"secure.threshold is {threshold}",
+                hint=f"set secure.threshold to at least {self.least_parties}",
+            )
+
+    def require_company(self, parties: int, config: FederationConfig, party: str) -> None:
+        """Refuse a round of too few parties.
+
+        Args:
+            parties: That are asked.
+            config: Of the federation; with secure sums some of them may leave.
+            party: Who refuses.
+
+        Raises:
+            UsageError: With how many there are, and how many there must be.
+        """
+        left = _left_in_sum(parties, config.secure) if config.secure.sums else parties
+        if left < self.least_parties:
+            fewest = f", of which {left} may be left in the sum" if left < parties else ""
+            raise UsageError(
+                f"{party} takes part only in rounds of at least {self.least_parties} parties, and "
+                f"this one has {parties}{fewest}",
+                hint="wait for more parties with expected and quorum"
+                + (", or raise secure.threshold" if fewest else ""),
+            )
+
+
+def _left_in_sum(parties: int, secure: SecureSettings) -> int:
+    """How many of so many parties are in every secret sum."""
+    from consilience.federation.secure.terms import threshold_of
+
+    return threshold_of(parties, secure)
 
 
 def run_folder(state: Path, run: str) -> Path:

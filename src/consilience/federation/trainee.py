@@ -168,11 +168,6 @@ class RagTrainee:
             seconds=perf_counter() - began,
         )
 
-    def measure(self, weights: Weights) -> dict[str, float]:
-        """`loss`, `exact_match`, `f1`, `recall@5` on the dev questions; nothing without any."""
-        self._take(weights, self._belongings.newest())
-        return self._measured()
-
     def keep(self, weights: Weights) -> str:
         """Save the model of these and the personal weights under `state`; returns where.
 

@@ -211,10 +211,9 @@ class Travelling:
         return self.shared[name] - start
 
     def change(self, moving: Sequence[str], start: Weights) -> dict[str, Tensor]:
-        """New minus old weights, float32, as an `Update` tells them.
+        """New minus old weights, as an `Update` tells them.
 
-        `start` with it added is the new weight to the last digit of the difference, and that weight
-        itself unless the difference is the larger of the two.
+        `start` with it added is the new weight.
 
         Args:
             moving: What was trained.
@@ -227,7 +226,7 @@ class Travelling:
                 found[f"{name}//a"] = _plain(one.first)
                 found[f"{name}//b"] = _plain(one.second) * one.scale
             else:
-                found[name] = _plain(self.shared[name]) - start[name]
+                found[name] = difference(_plain(self.shared[name]), start[name])
         return found
 
     def fingerprint(self) -> str:
@@ -255,6 +254,17 @@ class Travelling:
                 + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""),
                 hint="all parties and the coordinator need the same recipe and starting model",
             )
+
+
+def difference(new: Tensor, old: Tensor) -> Tensor:
+    """`new - old` without rounding: float32 where that holds it, else float64.
+
+    Float32 does while a weight keeps its sign and at least halves or at most doubles (Sterbenz,
+    1974); float64 does down to a weight of 2^-29 of what it was.
+    """
+    exact = new.double() - old.double()
+    near = exact.float()
+    return near if torch.equal(near.double(), exact) else exact
 
 
 def put(weight: Tensor, value: Tensor) -> None:

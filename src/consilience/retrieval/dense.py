@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from consilience.encoding import Encoder
+from consilience.encoding import Encoder, QuestionVectors
 from consilience.retrieval.ranking import EVERYTHING, Held, Ranking, Scope
 from consilience.retrieval.tuning import Tuning
 from consilience.retrieval.vector_files import VectorFiles, WornFilesError, rows_of
@@ -46,7 +46,7 @@ class DenseRanker:
         patience: float = 5.0,
     ) -> None:
         require_fingerprint(store, encoder)
-        self._store, self._encoder = store, encoder
+        self._store = store
         self._tuning = tuning or Tuning()
         self._lock = threading.Lock()
         self._vectors = FollowingVectors(
@@ -54,7 +54,7 @@ class DenseRanker:
         )
         self._masks: dict[Scope, Mask] = {}
         self._masked: tuple[str, int] = ("", 0)
-        self._encoded: tuple[str, NDArray[np.float32]] | None = None
+        self._questions = QuestionVectors(encoder)
 
     def rank(self, question: str, *, depth: int, scope: Scope = EVERYTHING) -> Ranking:
         """The passages whose vectors are nearest to the question's, best first."""
@@ -62,21 +62,13 @@ class DenseRanker:
             if not self._vectors.table().files.live.any():
                 return []
         chosen = None if scope.where is None else self._store.matching(scope.where)
-        wanted = _Wanted(self._vector(question), depth, scope, chosen)
+        wanted = _Wanted(self._questions.of(question), depth, scope, chosen)
         with self._lock:
             try:
                 return self._searched(wanted)
             except WornFilesError:
                 self._vectors.discard()
                 return self._searched(wanted)
-
-    def _vector(self, question: str) -> NDArray[np.float32]:
-        """The question's vector; a search that goes deeper asks for the same one again."""
-        known = self._encoded
-        if known is None or known[0] != question:
-            vector = np.asarray(self._encoder.encode_questions([question])[0], np.float32)
-            known = self._encoded = (question, vector)
-        return known[1]
 
     def _searched(self, wanted: "_Wanted") -> Ranking:
         table = self._vectors.table()

@@ -4,7 +4,8 @@ Each is a function of a `Work`. The mathematics is in `objectives`; what stands 
 work's things go into it, and what happens to questions that it has nothing to say about.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from consilience.errors import UsageError
 from consilience.generation import TrainableGenerator
+from consilience.model.batch import spread
 from consilience.training.config import ObjectiveName
 from consilience.training.contrasting import contrast
 from consilience.training.objectives import (
@@ -20,7 +22,9 @@ from consilience.training.objectives import (
     distil_states,
     distil_sum,
     emdr2,
+    kl_distillation,
     leave_one_out,
+    margin_mse,
     marginal_likelihood,
     perplexity_distillation,
     support_likelihood,
@@ -161,6 +165,58 @@ def _states(memory: Any) -> Tensor:
     return states
 
 
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """Scores of passages, the right one of each question first where it is known.
+
+    Attributes:
+        student: The retriever's, `[b, n]`.
+        teacher: The teacher's, `[b, n]`.
+        there: True where there is a passage, `[b, n]`.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    there: Tensor
+
+
+def _ranking(work: Work, known: Sequence[bool]) -> _Ranked:
+    """What retriever and teacher think of the passages of some questions, at least one."""
+    chosen = [one for one, kept in zip(work.batch, known, strict=True) if kept]
+    device = work.question_vectors.device
+    questions = work.question_vectors[torch.tensor(known, device=device)]
+    longest = max(len(one.taught) for one in chosen)
+    there = torch.zeros(len(chosen), longest, dtype=torch.bool, device=device)
+    teacher = torch.zeros(len(chosen), longest, device=device)
+    for row, one in enumerate(chosen):
+        there[row, : len(one.taught)] = True
+        teacher[row, : len(one.taught)] = torch.tensor(one.taught, device=device)
+    passages = [passage for one in chosen for passage in one.candidates]
+    vectors = spread(work.passage_vectors(passages), there)
+    student = (questions[:, None] * vectors).sum(-1) / work.options.temperature
+    return _Ranked(student, teacher, there)
+
+
+def margins(work: Work) -> Tensor:
+    """The distances from the right passage to the wrong ones, as a teacher sees them."""
+    known = [bool(one.taught) and one.passage is not None for one in work.batch]
+    if not any(known):
+        return work.question_vectors.sum() * 0.0
+    found = _ranking(work, known)
+    return margin_mse(found.student, found.teacher, mask=found.there)
+
+
+def ranked(work: Work) -> Tensor:
+    """The retriever's distribution over the passages drawn to a teacher's."""
+    known = [bool(one.taught) for one in work.batch]
+    if not any(known):
+        return work.question_vectors.sum() * 0.0
+    found, temperature = _ranking(work, known), work.options.ranking
+    return kl_distillation(
+        found.student * temperature, found.teacher, temperature=temperature, mask=found.there
+    )
+
+
 OBJECTIVES: Mapping[ObjectiveName, Callable[[Work], Tensor]] = {
     "sequence": lambda work: marginal_likelihood(
         work.scores, work.log_probs, work.mask, temperature=work.model.temperature
@@ -187,5 +243,7 @@ OBJECTIVES: Mapping[ObjectiveName, Callable[[Work], Tensor]] = {
     "distil": told,
     "distil_posterior": rested_on,
     "distil_states": read_alike,
+    "margin_mse": margins,
+    "kl": ranked,
 }
 """What is learned, by the name it has in a config."""

@@ -27,8 +27,35 @@ ObjectiveName = Literal[
     "distil",
     "distil_posterior",
     "distil_states",
+    "margin_mse",
+    "kl",
+    "inverse_cloze",
+    "crops",
+    "mlm",
+    "nsp",
+    "span_corruption",
+    "continuation",
+    "recurring_spans",
+    "salient_spans",
 ]
-"""Objectives that learn from questions and answers, by the name they have in a config."""
+"""What is learned, by the name it has in a config."""
+
+OF_ENCODERS: frozenset[str] = frozenset({"inverse_cloze", "crops", "mlm", "nsp"})
+"""Objectives that teach encoders from plain text."""
+
+PLAIN: frozenset[str] = OF_ENCODERS | {
+    "span_corruption",
+    "continuation",
+    "recurring_spans",
+    "salient_spans",
+}
+"""Objectives that learn from plain text; those that teach no encoder teach the generator."""
+
+RANKED: frozenset[str] = frozenset({"margin_mse", "kl"})
+"""Objectives that draw the retriever to a teacher's ranking of passages."""
+
+CONTRASTIVE: frozenset[str] = frozenset({"info_nce", "inverse_cloze", "crops"})
+"""Objectives that tell texts of a batch apart, which can be done in chunks."""
 
 TAUGHT: frozenset[str] = frozenset({"distil", "distil_posterior", "distil_states"})
 """Objectives that learn from a teacher, over the passages that the teacher proposes."""
@@ -44,7 +71,12 @@ JOINT: frozenset[str] = TAUGHT | {
 }
 """Objectives that sum over retrieved passages and so need a store."""
 
-Part = Literal["question_encoder", "passage_encoder", "generator", "temperature"]
+PRIOR: frozenset[str] = frozenset(
+    {"sequence", "token", "emdr2", "perplexity", "attention", "leave_one_out"}
+)
+"""Objectives whose gradient reaches the scores that passages were found by."""
+
+Part = Literal["question_encoder", "passage_encoder", "generator", "temperature", "hybrid_weights"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
@@ -76,6 +108,88 @@ class DataSettings:
         int,
         Setting("Hard negatives for each question.", "每个问题的难负例数。", least=0, most=64),
     ] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TextSettings:
+    """Plain text, which asks about itself."""
+
+    train: Annotated[
+        tuple[Path, ...],
+        Setting(
+            "Plain text to learn from: stores, folders, documents, JSONL of documents.",
+            "用来学习的纯文本：知识库、文件夹、文档或文档 JSONL。",
+        ),
+    ] = ()
+    dev: Annotated[
+        tuple[Path, ...],
+        Setting("Plain text to measure on, in the same forms.", "用来评估的纯文本，形式同上。"),
+    ] = ()
+    hold_out: Annotated[
+        float,
+        Setting(
+            "Share of the documents that is measured on and not learned from.",
+            "留作评估、不参与学习的文档比例。",
+            least=0,
+            most=0.9,
+        ),
+    ] = 0.0
+    limit: Annotated[
+        int | None,
+        Setting("At most so many passages of each.", "每处最多用这么多段落。", least=1),
+    ] = None
+    share: Annotated[
+        float,
+        Setting(
+            "Share of the tokens that mlm masks and span_corruption takes out.",
+            "mlm 遮盖、span_corruption 去掉的词元比例。",
+            least=0.01,
+            most=0.9,
+        ),
+    ] = 0.15
+    span: Annotated[
+        float,
+        Setting(
+            "Mean length of what span_corruption takes out, in tokens.",
+            "span_corruption 每次去掉的平均词元数。",
+            least=1,
+            most=50,
+        ),
+    ] = 3.0
+    heads: Annotated[
+        Literal["keep", "drop"],
+        Setting(
+            "Keep the heads of mlm and nsp in the run's folder, or drop them.",
+            "mlm 与 nsp 的输出头保留在训练目录中，或丢弃。",
+        ),
+    ] = "keep"
+
+    @property
+    def measured(self) -> bool:
+        """Whether some of it is held out."""
+        return bool(self.dev) or self.hold_out > 0
+
+
+@dataclass(frozen=True, slots=True)
+class RankingSettings:
+    """Who says how well passages fit a question, for margin_mse and kl."""
+
+    teacher: Annotated[
+        str | None,
+        Setting(
+            "cross-encoder:MODEL, multi-vector:MODEL, maxsim, or generator for its own scores.",
+            "cross-encoder:模型、multi-vector:模型、maxsim，或 generator（生成器自己的得分）。",
+        ),
+    ] = None
+    temperature: Annotated[
+        float,
+        Setting(
+            "Above 1 the lower ranks of kl count more.",
+            "大于 1 时 kl 中靠后的名次更受重视。",
+            least=0.01,
+            most=100,
+        ),
+    ] = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +329,8 @@ class TrainConfig:
     """A training run."""
 
     output: Annotated[Path, Setting("Where the run is written.", "训练结果写到哪里。")]
-    data: Annotated[DataSettings, Setting("Questions and answers.", "问答数据。")]
+    data: Annotated[DataSettings, Setting("Questions and answers.", "问答数据。")] = DataSettings()
+    text: Annotated[TextSettings, Setting("Plain text.", "纯文本。")] = TextSettings()
     model: Annotated[
         str | None,
         Setting(
@@ -244,6 +359,7 @@ class TrainConfig:
         VocabularySettings()
     )
     distil: Annotated[DistilSettings, Setting("Distillation.", "蒸馏。")] = DistilSettings()
+    ranking: Annotated[RankingSettings, Setting("Ranking.", "排序。")] = RankingSettings()
     collapse: Annotated[CollapseSettings, Setting("Collapse.", "检索塌缩。")] = CollapseSettings()
     k: Annotated[int, Setting("Passages summed over.", "求和的段落数。", least=1, most=1000)] = 5
     mode: Annotated[
@@ -275,6 +391,15 @@ class TrainConfig:
             most=10,
         ),
     ] = None
+    prior_rate: Annotated[
+        float,
+        Setting(
+            "That of hybrid_weights, and of the temperature where both are in train.",
+            "hybrid_weights 的学习率；两者都在 train 中时也用于温度。",
+            least=0,
+            most=10,
+        ),
+    ] = 0.01
     schedule: Annotated[
         Literal["linear", "cosine", "constant"],
         Setting("How the learning rate falls.", "学习率如何下降。"),
@@ -300,6 +425,13 @@ class TrainConfig:
     checkpointing: Annotated[
         bool,
         Setting("Compute activations twice instead of keeping them.", "重新计算激活值而不保存。"),
+    ] = False
+    fsdp: Annotated[
+        bool,
+        Setting(
+            "Share weights and optimiser out among the processes that train (FSDP).",
+            "把权重和优化器状态分摊到各训练进程（FSDP）。",
+        ),
     ] = False
     temperature: Annotated[
         float, Setting("Of the contrastive scores.", "对比得分的温度。", least=1e-4, most=100)
@@ -351,6 +483,15 @@ class TrainConfig:
         """Whether an objective sums over retrieved passages."""
         return any(name in JOINT for name in self.objectives)
 
+    def active(self, among: frozenset[str]) -> list[str]:
+        """The objectives among some whose weight is above zero."""
+        return sorted(name for name, weight in self.objectives.items() if weight and name in among)
+
+    @property
+    def asking(self) -> bool:
+        """Whether an objective learns from questions."""
+        return any(weight and name not in PLAIN for name, weight in self.objectives.items())
+
 
 def _contradictions(config: TrainConfig) -> Iterator[str]:
     if not config.objectives or not any(config.objectives.values()):
@@ -359,21 +500,71 @@ def _contradictions(config: TrainConfig) -> Iterator[str]:
         yield f"objectives {', '.join(config.objectives)} sum over passages, but store is none"
     yield from _without_teacher(config)
     yield from _without_new_vectors(config)
-    if not config.data.train:
-        yield "data.train names no file"
+    yield from _without_hybrid(config)
+    yield from _without_questions(config)
+    yield from _without_text(config)
+    yield from _without_ranking(config)
     if config.patience is not None and config.evaluate_every is None:
         yield "patience needs evaluate_every"
-    if config.evaluate_every is not None and not config.data.dev:
-        yield "evaluate_every needs data.dev"
-    alone = {name for name, weight in config.objectives.items() if weight} == {"info_nce"}
+    if config.evaluate_every is not None and not (config.data.dev or config.text.measured):
+        yield "evaluate_every needs data.dev, or text.dev or text.hold_out"
+    active = {name for name, weight in config.objectives.items() if weight}
+    alone = len(active) == 1 and active <= CONTRASTIVE
     if config.chunk is not None and not (alone and config.precision == "float32"):
-        yield "chunk is for the objective info_nce alone, in float32"
+        yield f"chunk is for one of {', '.join(sorted(CONTRASTIVE))} alone, in float32"
+    if config.fsdp and config.precision == "float16":
+        yield "fsdp is for float32 and bfloat16, and precision is float16"
     if not config.train:
         yield f"train names no part, allowed: {', '.join(PARTS)}"
     if config.refresh.mode != "never" and "passage_encoder" not in config.train:
         yield f"refresh.mode is {config.refresh.mode}, but passage_encoder is not in train"
     if "passage_encoder" in config.train and config.joint and config.refresh.mode == "never":
         yield "passage_encoder is in train, so refresh.mode must not be never"
+
+
+def _without_questions(config: TrainConfig) -> Iterator[str]:
+    """What questions are needed for, and what they are not needed for."""
+    if config.asking and not config.data.train:
+        yield "data.train names no file"
+    for name, found in (("data.train", config.data.train), ("data.dev", config.data.dev)):
+        if found and config.active(PLAIN) and not config.asking:
+            yield f"{name} is given, but no objective learns from questions"
+    only_text = config.text.measured and not config.data.dev
+    if config.evaluate_every is not None and only_text and config.metric != "loss":
+        yield f"metric is {config.metric}, but plain text has a loss only"
+
+
+def _without_text(config: TrainConfig) -> Iterator[str]:
+    """What plain text is needed for, and whom it teaches."""
+    plain, text = config.active(PLAIN), config.text
+    if plain and not text.train:
+        yield f"objectives {', '.join(plain)} learn from plain text, but text.train names none"
+    if not plain and (text.train or text.measured):
+        yield f"text is given, but no objective of {', '.join(sorted(PLAIN))} learns from it"
+    encoders = config.active(OF_ENCODERS)
+    if encoders and not {"question_encoder", "passage_encoder"} & set(config.train):
+        yield f"objectives {', '.join(encoders)} teach an encoder, but train names none"
+    writers = config.active(PLAIN - OF_ENCODERS)
+    if writers and "generator" not in config.train:
+        yield f"objectives {', '.join(writers)} teach the generator, but train does not name it"
+    apart = config.active(frozenset({"nsp", "crops", "inverse_cloze"}))
+    if apart and config.batch < 2:
+        yield f"objectives {', '.join(apart)} tell texts apart, but batch is 1"
+
+
+def _without_ranking(config: TrainConfig) -> Iterator[str]:
+    """What a ranking teacher is needed for, and what it needs."""
+    ranked, teacher = config.active(RANKED), config.ranking.teacher
+    if ranked and teacher is None:
+        yield f"objectives {', '.join(ranked)} learn a ranking, but ranking.teacher is none"
+    if teacher is not None and not ranked:
+        yield f"ranking.teacher teaches nothing: no objective of {', '.join(sorted(RANKED))}"
+    if ranked and config.store is None:
+        yield f"objectives {', '.join(ranked)} rank passages, but store is none"
+    if ranked and not config.data.negatives:
+        yield f"objectives {', '.join(ranked)} compare passages, but data.negatives is 0"
+    if ranked and not {"question_encoder", "passage_encoder"} & set(config.train):
+        yield f"objectives {', '.join(ranked)} teach an encoder, but train names none"
 
 
 def _without_teacher(config: TrainConfig) -> Iterator[str]:
@@ -388,6 +579,20 @@ def _without_teacher(config: TrainConfig) -> Iterator[str]:
         yield f"distil.teacher teaches nothing: no objective of {', '.join(sorted(TAUGHT))}"
     if distil.cuts and config.model is not None:
         yield "model names a student and distil asks to cut one"
+
+
+def _without_hybrid(config: TrainConfig) -> Iterator[str]:
+    """What a share between the halves of hybrid search is learned from."""
+    if "hybrid_weights" not in config.train:
+        return
+    if config.mode != "hybrid":
+        yield f"hybrid_weights is in train, but mode is {config.mode}"
+    if not config.active(PRIOR):
+        yield f"hybrid_weights is in train, but no objective of {', '.join(sorted(PRIOR))}"
+    if config.refresh.mode == "proposed":
+        yield "hybrid_weights is in train, but refresh.mode proposed ranks by vectors alone"
+    if config.distil.teacher is not None:
+        yield "hybrid_weights is in train, but passages are those of distil.teacher"
 
 
 def _without_new_vectors(config: TrainConfig) -> Iterator[str]:

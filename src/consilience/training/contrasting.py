@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from consilience.questions import Context
+from consilience.training.config import ObjectiveName
 from consilience.training.examples import Example
 from consilience.training.objectives import Tower, cached_gradients, false_negative_mask, info_nce
+from consilience.training.plain_text import made_from
 from consilience.training.work import Work
 
 if TYPE_CHECKING:
@@ -62,20 +64,22 @@ def contrast(work: Work) -> Tensor:
 def contrast_in_chunks(
     learner: "Learner", batch: Sequence[Example], *, chunk: int, scale: float
 ) -> dict[str, Any]:
-    """As a learner with the objective `info_nce`, gradients added, in the memory of `chunk` texts.
+    """As a learner with one contrastive objective, gradients added, in the memory of `chunk` texts.
 
     Args:
         learner: Whose encoders.
-        batch: Of any size.
+        batch: Of any size; questions, or texts that give pairs for the one objective that there is.
         chunk: Texts encoded at once with a graph.
         scale: What the loss is multiplied by before it is differentiated.
 
     Returns:
         `loss`, without a graph, and `parts`, as `Learner.forward`.
     """
+    (name,) = learner.mixture.active
+    batch = list(batch) if name == "info_nce" else made_from(batch, cast(ObjectiveName, name))
     found, work = Contrast.of(batch), Work(learner, batch)
     if not found.questions:
-        return {"loss": torch.zeros((), device=work.generator.device), "parts": {"info_nce": 0.0}}
+        return {"loss": torch.zeros((), device=work.generator.device), "parts": {name: 0.0}}
     asked = Tower(work.vectors_of, _chunks(found.questions, chunk))
     told = Tower(work.passage_vectors, _chunks(found.passages, chunk))
     towers = [asked, told] if learner.options.moving else [asked]
@@ -86,7 +90,7 @@ def contrast_in_chunks(
         assert passages is not None
         temperature = learner.options.temperature
         told = partial(found.loss, questions, passages, temperature=temperature)
-        made = learner.mixture({"info_nce": told})
+        made = learner.mixture({name: told})
         parts.update(made.parts)
         return made.loss
 

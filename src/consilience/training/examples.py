@@ -20,8 +20,25 @@ Mine = Callable[[str], Sequence[Context]]
 
 
 @dataclass(frozen=True, slots=True)
+class PlainText:
+    """A passage of plain text, from which objectives make what they learn.
+
+    Attributes:
+        text: The passage.
+        title: Of its document.
+        document: The name of its document; equal for passages of one.
+        draw: The seed of what is made of it.
+    """
+
+    text: str
+    title: str
+    document: str
+    draw: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
-    """One question to learn from.
+    """One question to learn from, or one passage of plain text.
 
     Attributes:
         question: As the model hears it, with what it follows.
@@ -32,6 +49,9 @@ class Example:
         unanswerable: Whether no passage holds an answer.
         user: Who asked; empty where that is not known.
         positive_ids: Names of all passages that hold the answer.
+        taught: What a teacher thinks of `passage`, where it is known, and then of `negatives`;
+            empty without a teacher.
+        plain: A text in the place of a question; None for a question.
     """
 
     question: str
@@ -42,10 +62,19 @@ class Example:
     unanswerable: bool = False
     user: str = ""
     positive_ids: tuple[str, ...] = ()
+    taught: tuple[float, ...] = ()
+    plain: PlainText | None = None
+
+    @property
+    def candidates(self) -> list[Context]:
+        """The passage that holds the answer, where it is known, and those that do not."""
+        return [*([] if self.passage is None else [self.passage]), *self.negatives]
 
     @property
     def length(self) -> int:
         """Characters that are read, by which batches are bucketed."""
+        if self.plain is not None:
+            return len(self.plain.text)
         passage = 0 if self.passage is None else len(self.passage.text)
         return len(self.question) + passage
 

@@ -1,10 +1,10 @@
-"""How good a model is in the middle of its training, on questions that it does not learn from.
+"""How good a model is in the middle of its training, on what it does not learn from.
 
 Fast and deterministic rather than thorough: greedy answers from the passages that the run's own
 index proposes. `consilience evaluate` is for the figures that are told to others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from consilience.text import language_of
 from consilience.training.data import holds
 from consilience.training.examples import Example
 from consilience.training.learner import Learner
+from consilience.training.plain_text import drawn
 from consilience.training.work import Work
 
 DEPTH = 5
@@ -27,25 +28,35 @@ class Measurement:
 
     Args:
         learner: With its index, or without one: answers are then read from the right passages.
-        examples: What it is asked.
+        examples: What it is asked, and plain texts, which have a loss only.
         batch: How many at once.
     """
 
     def __init__(self, learner: Learner, examples: Sequence[Example], *, batch: int) -> None:
         self.learner, self.batch = learner, batch
-        self.examples = sorted(examples, key=lambda one: one.length)
+        ordered = sorted(examples, key=lambda one: one.length)
+        self.examples = [one for one in ordered if one.plain is None]
+        # The same is asked of a text every time, or losses could not be compared.
+        self.texts = [drawn(one, f"held out:{i}") for i, one in enumerate(ordered) if one.plain]
 
     def __call__(self) -> dict[str, float]:
-        """`loss`; `recall@5` with an index; `exact_match` and `f1` of what has an answer."""
-        rows = [
-            self._batch(self.examples[at : at + self.batch])
-            for at in range(0, len(self.examples), self.batch)
-        ]
-        found: dict[str, list[float]] = {}
-        for row in rows:
-            for name, values in row.items():
-                found.setdefault(name, []).extend(values)
-        return {name: sum(values) / len(values) for name, values in found.items()}
+        """`loss`; `recall@5` with an index; `exact_match` and `f1` of what has an answer.
+
+        Plain texts add their loss to that of the questions, as they do in training, and tell that
+        of each of their objectives.
+        """
+        asked = _means(map(self._batch, _batches(self.examples, self.batch)))
+        told = _means(map(self._told, _batches(self.texts, self.batch)))
+        if not told:
+            return asked
+        weights = self.learner.mixture.weights
+        total = sum(weights[name] * value for name, value in told.items())
+        losses = {f"loss_{name}": value for name, value in told.items()}
+        return asked | losses | {"loss": total + asked.get("loss", 0.0)}
+
+    def _told(self, batch: Sequence[Example]) -> dict[str, list[float]]:
+        mixed = self.learner.mixed(Work(self.learner, []), batch)
+        return {name: [value] * len(batch) for name, value in mixed.parts.items()}
 
     def _batch(self, batch: Sequence[Example]) -> dict[str, list[float]]:
         work = Work(self.learner, batch)
@@ -65,12 +76,9 @@ class Measurement:
         return self.learner.index is not None or example.passage is not None
 
     def _recalls(self, work: Work) -> list[float]:
-        index = self.learner.index
-        assert index is not None
-        places = index.propose(work.question_vectors, DEPTH).places
         return [
             float(self._found(example, [place for place in row if place >= 0]))
-            for example, row in zip(work.batch, places.tolist(), strict=True)
+            for example, row in zip(work.batch, work.found(DEPTH).tolist(), strict=True)
             if example.answers
         ]
 
@@ -96,6 +104,19 @@ class Measurement:
         passages = [one.passage for one in work.batch if one.passage is not None]
         memory = work.read([one.question for one in work.batch], passages)
         return memory, torch.zeros(len(work.batch), 1, device=work.generator.device)
+
+
+def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
+    return (examples[at : at + size] for at in range(0, len(examples), size))
+
+
+def _means(rows: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    """The mean of each name over all rows."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, values in row.items():
+            found.setdefault(name, []).extend(values)
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def _score(measure: Callable[..., float], answer: str, example: Example) -> float:

@@ -1,7 +1,7 @@
 """What a run opens before anything is learned: its store, and the model that it starts from."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,6 +54,7 @@ def starting_model(
     teacher: Teacher | None,
     store: Store | None,
     sets: Sequence[Sequence[Question]],
+    texts: Iterable[str] = (),
 ) -> tuple[str | Path | None, list[str]]:
     """The model that a run starts from: named, cut out of the teacher, or with new words.
 
@@ -62,6 +63,7 @@ def starting_model(
         teacher: Who teaches, if anybody does.
         store: Where new words are looked for, beside the questions.
         sets: The questions.
+        texts: Plain text of the run, where new words are looked for, too.
 
     Returns:
         Its name or folder, and the words that are new to it.
@@ -76,18 +78,22 @@ def starting_model(
             f"the vocabulary of {config.model} cannot be extended",
             hint="leave vocabulary out, or start from a model of this package's own format",
         )
-    texts = _texts_to_know(config, store, sets)
-    return place, extend_vocabulary(origin, texts, count=config.vocabulary.tokens, place=place)
+    known = _texts_to_know(config, store, sets, texts)
+    return place, extend_vocabulary(origin, known, count=config.vocabulary.tokens, place=place)
 
 
 def _texts_to_know(
-    config: TrainConfig, store: Store | None, sets: Sequence[Sequence[Question]]
+    config: TrainConfig,
+    store: Store | None,
+    sets: Sequence[Sequence[Question]],
+    texts: Iterable[str],
 ) -> Iterator[str]:
     """What new words are looked for in."""
     if config.vocabulary.texts:
         for path in config.vocabulary.texts:
             yield from read_lines(path)
         return
+    yield from texts
     for question in (one for each in sets for one in each):
         yield from (question.question, question.context, *question.answers)
     if store is not None:

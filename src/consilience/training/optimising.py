@@ -1,6 +1,7 @@
 """From the settings of a run to what the loop is given: arguments, batches, optimiser."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from consilience.training.batches import LengthBuckets, mixture_weights
 from consilience.training.config import TrainConfig
 from consilience.training.examples import Example
 from consilience.training.learner import Learner
+from consilience.training.sharding import HOW
 
 
 def arguments(config: TrainConfig, *, saves: bool = True) -> TrainingArguments:
@@ -39,11 +41,17 @@ def arguments(config: TrainConfig, *, saves: bool = True) -> TrainingArguments:
         eval_strategy="steps" if measured else "no",
         eval_steps=config.evaluate_every,
         seed=config.seed,
+        fsdp=config.fsdp or None,  # type: ignore[arg-type]  # declared as its old form
+        fsdp_config=dict(HOW) if config.fsdp else None,
         report_to=list(config.report_to),
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         disable_tqdm=True,
     )
+
+
+Kind = Literal["encoder", "prior", "other"]
+"""Which of the learning rates a weight has."""
 
 
 def batches_of(
@@ -60,20 +68,31 @@ def batches_of(
 
 
 def optimiser_of(learner: Learner, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; biases and norms do not decay, encoders may have a rate of their own."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """AdamW; biases and norms do not decay, encoders and the prior may have rates of their own."""
+    groups: dict[tuple[Kind, bool], list[nn.Parameter]] = {}
     for name, weight in learner.named_parameters():
         if weight.requires_grad:
-            encoder = "_encoder." in name
-            groups.setdefault((encoder, weight.dim() > 1), []).append(weight)
-    rate = config.learning_rate if config.encoder_rate is None else config.encoder_rate
+            kind = _kind(name, learner)
+            groups.setdefault((kind, weight.dim() > 1), []).append(weight)
+    rates: dict[Kind, float | None] = {"encoder": config.encoder_rate, "prior": config.prior_rate}
+    own = {kind: rate for kind, rate in rates.items() if rate is not None}
     return torch.optim.AdamW(
         [
             {
                 "params": weights,
-                "lr": rate if encoder else config.learning_rate,
+                "lr": own.get(kind, config.learning_rate),
                 "weight_decay": config.decay if decays else 0.0,
             }
-            for (encoder, decays), weights in groups.items()
-        ]
+            for (kind, decays), weights in groups.items()
+        ],
+        # Weights in parts and whole ones stand in one group, and must not be stepped as one tensor.
+        foreach=False if config.fsdp else None,
     )
+
+
+def _kind(name: str, learner: Learner) -> Kind:
+    """What a weight is to the rates; the few numbers of a hybrid prior have far to go."""
+    prior = name.startswith("shares.") or name == "model.log_temperature"
+    if prior and learner.shares is not None:
+        return "prior"
+    return "encoder" if "_encoder." in name else "other"

@@ -36,13 +36,16 @@ def prepare(rag: Rag, config: TrainConfig) -> None:
     model.requires_grad_(False)
     _untie(rag, config)
     for part in config.train:
+        if part == "hybrid_weights":  # no weight of the model: the session has them
+            continue
         _learning(model, part).requires_grad_(True)
     if isinstance(rag.encoder, CompactEncoder) and "passage_encoder" not in config.train:
         rag.encoder.embeddings.requires_grad_(False)
     if config.adapter.kind == "lora":
         _adapt(model, config.adapter)
     _freeze(model, config.frozen)
-    if not any(weight.requires_grad for weight in model.parameters()):
+    learning = any(weight.requires_grad for weight in model.parameters())
+    if not learning and "hybrid_weights" not in config.train:
         raise UsageError("nothing is left to train", hint="name fewer weights under `frozen`")
     if config.dropout is not None:
         _drop(model, config.dropout)

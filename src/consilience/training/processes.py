@@ -23,11 +23,12 @@ def are_several() -> bool:
 
 
 def require_shareable(config: TrainConfig) -> None:
-    """Refuse what several processes would do to the same files at the same time.
+    """Refuse what several processes would do to the same files, and what only several can do.
 
     Raises:
-        UsageError: There are several, and the settings ask for it.
+        UsageError: The settings ask for it.
     """
+    _require_company(config)
     found = list(_alone(config)) if are_several() else []
     if found:
         raise UsageError(
@@ -36,9 +37,29 @@ def require_shareable(config: TrainConfig) -> None:
         )
 
 
+def _require_company(config: TrainConfig) -> None:
+    """Weights are shared out among several, and where the settings say so.
+
+    Raises:
+        UsageError: There is one process, or only the launcher was told.
+    """
+    if config.fsdp and not are_several():
+        raise UsageError(
+            "fsdp shares weights out among processes, and there is one",
+            hint="start the run with torchrun --nproc-per-node 2, or leave fsdp out",
+        )
+    if not config.fsdp and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        raise UsageError(
+            "accelerate was told to share weights out (FSDP), and the settings were not",
+            hint="set fsdp: true, or take FSDP out of accelerate's config",
+        )
+
+
 def _alone(config: TrainConfig) -> Iterator[str]:
     if config.joint and "passage_encoder" in config.train:
         yield "passage_encoder is in train, whose new vectors go into one store"
+    if config.chunk is not None:
+        yield "chunk contrasts a batch in one process, and no gradient would reach the others"
     if config.vocabulary.tokens:
         yield "vocabulary adds words, which are written before the first step"
     if config.distil.cuts or config.distil.answers == "teacher":

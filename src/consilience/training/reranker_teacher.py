@@ -44,17 +44,17 @@ def teacher_scores(
     scores = torch.full((len(questions), longest), float("-inf"))
     for row, (question, own) in enumerate(zip(questions, passages, strict=True)):
         found = scores_of(reranker, question, [_as_passage(one) for one in own])
-        scores[row, : len(own)] = torch.from_numpy(_standardised(found))
+        scores[row, : len(own)] = torch.from_numpy(standardised(found))
     return scores
 
 
-def _standardised(scores: Scores) -> Scores:
-    """Mean 0 and deviation 1, `[passages]`."""
+def standardised(scores: Scores) -> Scores:
+    """Mean 0 and deviation 1, `[passages]`; 0 where all are alike."""
     if not len(scores):
         return scores
     spread = float(scores.std())
-    standardised: Scores = (scores - scores.mean()) / (spread if spread > 0 else 1.0)
-    return standardised
+    found: Scores = (scores - scores.mean()) / (spread if spread > 0 else 1.0)
+    return found
 
 
 def _as_passage(one: Passage | Context) -> Passage:

@@ -7,6 +7,8 @@
       start/             the model before its first step, where it is cut out of a teacher or has
                          new words
       answers.jsonl      what the teacher answered, where it is asked to
+      scores.jsonl       what the teacher of a ranking thinks of passages, where there is one
+      heads.safetensors  the heads of objectives that learn from plain text, where they are kept
       knowledge/         a copy of the store, where the passage encoder moves
       checkpoint-N/      see `checkpoint`
       model/             the trained model, as `Rag.save` writes it
@@ -16,7 +18,7 @@ Running the same settings again goes on from the newest checkpoint; a finished r
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,22 +27,29 @@ from typing import Any
 from transformers import TrainerCallback
 
 from consilience.errors import DependencyError, UsageError
-from consilience.questions import read_questions
+from consilience.questions import Question, read_questions
 from consilience.training.card import card_of
 from consilience.training.checkpoint import latest_checkpoint
 from consilience.training.collapse import CollapseLimits
 from consilience.training.config import TrainConfig
+from consilience.training.heads import keep_heads
 from consilience.training.opening import opened_store
 from consilience.training.optimising import arguments
 from consilience.training.preparing import merge_adapters
 from consilience.training.processes import is_first, require_shareable
 from consilience.training.session import Say, Session, current_encoder
 from consilience.training.settings import as_json
+from consilience.training.sharding import put_together
 from consilience.training.teaching import opened_teacher
+from consilience.training.text_card import told_texts
+from consilience.training.texts import Texts, read_texts
 from consilience.training.trainer import RagTrainer, moving
 from consilience.training.watching import CollapseWatch, IndexRefresh, JsonLog, Patience, Told
 
 Counter = Callable[[int, int], None]
+
+FREE = frozenset({"steps", "report_to", "keep", "log_every", "fsdp"})
+"""What may change in a run: it may be made longer, watched, and shared out in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +102,15 @@ def train(
     require_shareable(config)
     sets = [read_questions(path) for path in config.data.train]
     dev = [question for path in config.data.dev for question in read_questions(path)]
+    texts = read_texts(config.text, seed=config.seed, say=say) if config.text.train else None
     config.output.mkdir(parents=True, exist_ok=True)
     if is_first():
         _same_settings(config)
-        card = card_of({"train": [q for one in sets for q in one], "dev": dev}).text()
+        card = _card(sets, dev, texts)
         (config.output / "data.txt").write_text(card + "\n", encoding="utf-8")
         say(card)
     with opened_store(config) as store, opened_teacher(config) as teacher:
-        session = Session(config, store, sets, dev, teacher=teacher, say=say)
+        session = Session(config, store, sets, dev, teacher=teacher, texts=texts, say=say)
         return _Run(session, say=say, progress=progress).go()
 
 
@@ -129,6 +139,7 @@ class _Run:
         trainer = self.session.trainer(arguments(self.config), callbacks=self._callbacks())
         trainer.train(resume_from_checkpoint=None if before is None else str(before))
         self.refresh.finish()
+        put_together(self.session.learner)
         trainer.accelerator.wait_for_everyone()  # the first process keeps the best weights
         self.patience.restore_best()
         return self._finish(trainer, before)
@@ -142,13 +153,26 @@ class _Run:
             self.refresh,
         ]
 
+    def _part_with_heads(self) -> None:
+        """Keep the heads in the run's folder, or let them go, and say which."""
+        learner = self.session.learner
+        if not learner.heads:
+            return
+        named = ", ".join(sorted({name.partition("-")[2] for name in learner.heads}))
+        if self.config.text.heads == "keep":
+            place = keep_heads(learner, self.config.output)
+            self.say(f"the heads of {named} are in {place}; the model has no place for them")
+        else:
+            self.say(f"the heads of {named} are dropped: the model has no place for them")
+
     def _finish(self, trainer: RagTrainer, before: Path | None) -> Trained:
         session, place = self.session, self.config.output / "model"
         metrics = trainer.evaluate() if trainer.measure is not None else trainer.last_loss()
         merge_adapters(session.rag.model)
         if is_first():
             shutil.rmtree(place, ignore_errors=True)
-            session.rag.save(place)
+            session.save(place)
+            self._part_with_heads()
         trainer.accelerator.wait_for_everyone()
         generation = 0 if session.index is None else session.index.generation
         if session.moving and session.store is not None:
@@ -162,6 +186,13 @@ class _Run:
             resumed_from=None if before is None else str(before),
             generation=generation,
         )
+
+
+def _card(sets: Sequence[Sequence[Question]], dev: Sequence[Question], texts: Texts | None) -> str:
+    """What is in the data of a run, as a person reads it."""
+    asked = card_of({"train": [q for one in sets for q in one], "dev": dev}).text() if sets else ""
+    told = "" if texts is None else told_texts(texts)
+    return "\n".join(filter(None, [asked, told]))
 
 
 def refresh_of(session: Session) -> IndexRefresh:
@@ -196,8 +227,7 @@ def _same_settings(config: TrainConfig) -> None:
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         other = sorted(key for key in settings | found if settings.get(key) != found.get(key))
-        # A run may be made longer, and watched in another way.
-        other = [key for key in other if key not in ("steps", "report_to", "keep", "log_every")]
+        other = [key for key in other if key not in FREE]
         if other:
             raise UsageError(
                 f"{config.output} is of a run with other settings: {', '.join(other)}",

@@ -7,6 +7,8 @@ for one round after another. The loop is `RagTrainer`'s for both.
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,18 +22,25 @@ from consilience.model.loading import tensors_of
 from consilience.model.rag import Rag
 from consilience.model.text_encoder import TextEncoder
 from consilience.questions import Context, Question
+from consilience.retrieval import HybridWeights
+from consilience.retrieval.opening import lexical_ranker
 from consilience.store import Store, require_fingerprint
 from consilience.training.checkpoint import latest_checkpoint
-from consilience.training.config import TrainConfig
+from consilience.training.config import PLAIN, RANKED, TrainConfig
 from consilience.training.data import without_leaks
 from consilience.training.examples import Example, learnable, make_examples
+from consilience.training.heads import fit_heads
+from consilience.training.hybrid import LANGUAGES, LearnedShares, WordHalf
 from consilience.training.learner import Learner
 from consilience.training.measuring import Measurement
 from consilience.training.opening import starting_model
 from consilience.training.optimising import batches_of, optimiser_of
+from consilience.training.plain_text import Redrawn, require_food
 from consilience.training.preparing import merged_adapters, prepare
 from consilience.training.proposals import PassageIndex
+from consilience.training.ranking import judge_of, taught
 from consilience.training.teaching import Teacher, answered_by, fit_states, require_same_passages
+from consilience.training.texts import Texts, passages_of
 from consilience.training.trainer import RagTrainer
 from consilience.training.work import LearnerOptions, Work
 
@@ -51,6 +60,7 @@ class Session:
         sets: The questions to learn from, file by file.
         dev: The questions that are measured, and not learned from.
         teacher: Who teaches; None for a run without.
+        texts: Plain text to learn from and to measure on; None for a run without.
         say: Told which words are new to the model.
 
     Attributes:
@@ -58,8 +68,9 @@ class Session:
         index: The store's passages; None without a store.
         learner: Model, index and objectives.
         questions: Those that are learned from, set by set.
-        examples: What is made of each of them, in the same order.
-        dev: What is made of the questions to measure.
+        examples: What is made of each of them, in the same order; then the plain text, place by
+            place.
+        dev: What is made of the questions to measure, then the plain text.
 
     Raises:
         UsageError: Settings that do not fit the model, or no question that can be learned from.
@@ -74,11 +85,14 @@ class Session:
         dev: Questions,
         *,
         teacher: Teacher | None = None,
+        texts: Texts | None = None,
         say: Say = lambda _: None,
     ) -> None:
         self.config, self.store, self.teacher = config, store, teacher
         torch.manual_seed(config.seed)
-        start, words = starting_model(config, teacher=teacher, store=store, sets=sets)
+        texts = texts or Texts(train=())
+        plain = (document.text for each in texts.train for document in each)
+        start, words = starting_model(config, teacher=teacher, store=store, sets=sets, texts=plain)
         if words:
             say(f"{len(words)} new words, among them {', '.join(words[:10])}")
         self.rag = Rag.load(start)
@@ -86,17 +100,20 @@ class Session:
         self._fit_vectors()
         self.index = None if store is None else PassageIndex(store)
         self.learner = self._learner()
+        self._tell_of_tuning(say)
         if teacher is not None and self.index is not None:
             require_same_passages(teacher.index, self.index)
         self.questions = [self._chosen(without_leaks(one, dev)) for one in sets]
         self.examples = [self._examples(one) for one in self.questions]
         self.dev = self._examples(dev[: config.data.limit])
-        if not any(self.examples):
+        if config.asking and not any(self.examples):
             raise UsageError(
                 "no question of data.train can be learned from: none has an answer",
                 hint='give each line "answers", or "answers": [] for what has none',
             )
+        self._rank()
         fit_states(self.learner, Work(self.learner, self.all_examples[:1]))
+        self._take_texts(texts)
 
     @property
     def all_examples(self) -> list[Example]:
@@ -111,7 +128,9 @@ class Session:
     @property
     def measurement(self) -> Measurement | None:
         """Measures the model as it is; None without questions for it."""
-        watched = self.dev[: self.config.evaluate_limit]
+        most, plain = self.config.evaluate_limit, [one for one in self.dev if one.plain]
+        asked = [one for one in self.dev if one.plain is None]
+        watched = [*asked[:most], *_spread(plain, most)]
         return Measurement(self.learner, watched, batch=self.config.batch) if watched else None
 
     def trainer(
@@ -130,11 +149,12 @@ class Session:
             pull: A term of the loss that depends on the weights alone.
             callbacks: What looks on.
         """
+        batches = batches_of(self.config, self.examples, seed=arguments.seed)
         return RagTrainer(
             self.learner,
             arguments,
-            examples=self.all_examples,
-            batches=batches_of(self.config, self.examples, seed=arguments.seed),
+            examples=Redrawn(self.all_examples, batches),
+            batches=batches,
             chunk=self.config.chunk,
             keep=self.config.keep,
             measure=self.measurement,
@@ -174,13 +194,21 @@ class Session:
         if self.index is not None:
             self.index.reload()
 
+    def save(self, place: Path) -> None:
+        """Write the model as it is now, as `Rag.save` does, with the shares that it learned."""
+        if self.learner.shares is not None:
+            learned = asdict(self.learner.shares.weights)
+            settings = replace(self.rag.settings, hybrid_weights=learned)
+            self.rag = Rag(replace(self.rag.parts, settings=settings))
+        self.rag.save(place)
+
     def written_for_refresh(self) -> list[str]:
         """Arguments of `training.refreshing`: a folder with the model as it is, and the store."""
         assert self.store is not None
         place = self.config.output / "refresh"
         shutil.rmtree(place, ignore_errors=True)
         with merged_adapters(self.rag.model):
-            self.rag.save(place)
+            self.save(place)
         return [str(place), str(self.store.path)]
 
     def _fit_vectors(self) -> None:
@@ -205,7 +233,35 @@ class Session:
             index=self.index,
             options=options,
             teacher=None if teacher is None else teacher.learner(options),
+            shares=self._shares(),
         )
+
+    def _tell_of_tuning(self, say: Say) -> None:
+        """Numbers that were measured on a store go before those of any model."""
+        if self.learner.shares is None or self.store is None:
+            return
+        kept = self.rag.tuning(self.store).to_dict().keys() & {*LANGUAGES, "temperature"}
+        if kept:
+            say(
+                f"the store keeps {', '.join(sorted(kept))} as measured on it, and is searched "
+                "with these and not with what is learned"
+            )
+
+    def _shares(self) -> LearnedShares | None:
+        """The shares of hybrid search as the model has them, where they learn.
+
+        Raises:
+            UsageError: The model has no encoder, or is saved in a format that has no place for
+                them.
+        """
+        if "hybrid_weights" not in self.config.train:
+            return None
+        if self.rag.encoder is None or self.rag.model.checkpoint is not None:
+            raise UsageError(
+                "train names hybrid_weights, and this model has none that could be saved",
+                hint="leave it out of `train`, or start from a model of this package's own format",
+            )
+        return LearnedShares(HybridWeights(**self.rag.settings.hybrid_weights))
 
     def _options(self) -> LearnerOptions:
         config = self.config
@@ -216,7 +272,11 @@ class Session:
             moving=self.moving,
             temperature=config.temperature,
             lexical=None if config.mode == "dense" else self._found,
+            by_words=self._by_words(),
             softening=config.distil.temperature,
+            ranking=config.ranking.temperature,
+            share=config.text.share,
+            span=config.text.span,
         )
 
     def _found(self, questions: Sequence[str], k: int) -> Tensor:
@@ -230,6 +290,15 @@ class Session:
             known = [place for place in places if place is not None]
             rows.append([*known, *[-1] * (k - len(known))])
         return torch.tensor(rows)
+
+    def _by_words(self) -> WordHalf | None:
+        """The lexical half of hybrid search, where a share of it learns."""
+        if "hybrid_weights" not in self.config.train:
+            return None
+        assert self.store is not None
+        assert self.index is not None
+        ranker = lexical_ranker(self.store, self.rag.tuning(self.store))
+        return WordHalf(self.store, self.index, ranker)
 
     def _chosen(self, questions: Questions) -> Questions:
         """Those that can be learned from, with the teacher's answers where those are learned."""
@@ -250,7 +319,31 @@ class Session:
 
     @property
     def _contrasting(self) -> bool:
-        return bool({"info_nce", "abstain"} & set(self.config.objectives))
+        return bool({"info_nce", "abstain", *RANKED} & set(self.config.objectives))
+
+    def _rank(self) -> None:
+        """Ask the teacher of a ranking what it thinks of every question's passages."""
+        name = self.config.ranking.teacher
+        if name is None:
+            return
+        judge, every = judge_of(name, self.learner, self.rag), [*self.examples, self.dev]
+        *self.examples, self.dev = (taught(one, judge, self.config.output) for one in every)
+        if not any(one.taught for one in self.all_examples):
+            raise UsageError(
+                "no question of data.train has two passages that a teacher could rank",
+                hint="raise data.negatives, or take a store in which more is found",
+            )
+
+    def _take_texts(self, texts: Texts) -> None:
+        """Put plain text beside the questions, and give its objectives their heads."""
+        if not self.config.active(PLAIN):
+            return
+        limit = self.config.text.limit
+        plain = [passages_of(one, limit=limit) for one in texts.train]
+        require_food([one for each in plain for one in each], self.config.active(PLAIN))
+        self.examples += plain
+        self.dev = [*self.dev, *passages_of(texts.dev, limit=limit)]
+        fit_heads(self.learner)
 
     def look_up(self, name: str) -> Context | None:
         """A passage by its name; None when the store does not hold it."""
@@ -292,6 +385,13 @@ def current_encoder(rag: Rag) -> Encoder:
         )
     assert isinstance(encoder, TextEncoder)
     return TextEncoder(encoder.questions, encoder.passages, encoder.tokenizer)
+
+
+def _spread(examples: Sequence[Example], most: int) -> Sequence[Example]:
+    """At most so many, at even distances."""
+    if len(examples) <= most:
+        return examples
+    return [examples[place * len(examples) // most] for place in range(most)]
 
 
 def _texts(rag: Rag) -> CompactEncoder | TextEncoder | None:

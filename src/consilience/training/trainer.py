@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import (  # type: ignore[import-untyped]
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+)
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -34,6 +38,15 @@ from consilience.training.checkpoint import (
 from consilience.training.contrasting import contrast_in_chunks
 from consilience.training.examples import Example
 from consilience.training.learner import Learner
+from consilience.training.sharding import (
+    average_uncut,
+    gathered,
+    like,
+    put_moments,
+    uncut,
+    whole,
+    whole_moments,
+)
 from consilience.training.watching import Noting
 
 Extra = Callable[[], Mapping[str, Tensor]]
@@ -86,8 +99,11 @@ class RagTrainer(Trainer):
             eval_dataset=examples if measure is not None else None,
             data_collator=_as_inputs,
             callbacks=list(callbacks),
-            optimizers=(optimiser, None),
         )
+        self.optimizer = optimiser
+        if self.is_fsdp_enabled:
+            learner.to(self.args.device)
+            self.accelerator.state.fsdp_plugin.ignored_modules = [uncut(learner)]
         # Standard output belongs to whoever asked for the run.
         self.remove_callback(PrinterCallback)
         self.learner, self.examples, self.batches = learner, examples, batches
@@ -97,6 +113,15 @@ class RagTrainer(Trainer):
         self._resumed: tuple[str, Snapshot] | None = None
         # The learner's loss is a mean over the batch, which accumulation has to divide.
         self.model_accepts_loss_kwargs = False
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As transformers'; accelerate shares weights out among GPUs alone, and says nothing."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            self.accelerator.state.fsdp_plugin = plugin
+            self.accelerator.state.distributed_type = DistributedType.FSDP
+            self.is_fsdp_enabled = True
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches in the order of `batches`."""
@@ -122,6 +147,8 @@ class RagTrainer(Trainer):
         loss = self._learned(model, inputs, num_items_in_batch)
         if self.pull is not None and self.accelerator.sync_gradients:
             self.accelerator.backward(self.pull())
+        if self.is_fsdp_enabled and self.accelerator.sync_gradients:
+            average_uncut(self.learner)
         return loss
 
     def _learned(
@@ -178,13 +205,14 @@ class RagTrainer(Trainer):
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """What `measure` finds, under `eval_` names, logged."""
         self.learner.eval()
-        with torch.no_grad():
-            found = {} if self.measure is None else self.measure()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
+        with gathered(self.learner):
+            with torch.no_grad():
+                found = {} if self.measure is None else self.measure()
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+            self.log(dict(metrics))
+            self.control = self.callback_handler.on_evaluate(
+                self.args, self.state, self.control, metrics
+            )
         return metrics
 
     def predict(self, *_: Any, **__: Any) -> PredictionOutput:
@@ -196,18 +224,28 @@ class RagTrainer(Trainer):
         raise UsageError("a learner answers nothing", hint="save the model and use Rag.ask")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As transformers', with the value of each objective beside the loss."""
+        """As transformers', with the value of each objective and what the prior is made of."""
         if "loss" in logs:
             logs = logs | {f"loss_{name}": value for name, value in self.parts.items()}
+            logs |= self._prior()
         super().log(logs, start_time)
 
+    def _prior(self) -> dict[str, float]:
+        """The shares of hybrid search and the temperature, where shares are learned."""
+        if self.learner.shares is None:
+            return {}
+        temperature = float(self.learner.model.temperature.detach())
+        with gathered(self.learner):
+            return self.learner.shares.told() | {"temperature": temperature}
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._save_checkpoint(model, trial)  # sharded weights need the library's own
+        if self.is_deepspeed_enabled:
+            super()._save_checkpoint(model, trial)  # its weights need the library's own
             return
-        if self.args.should_save:
-            folder = Path(str(self.args.output_dir))
-            write_checkpoint(folder, self._snapshot(), keep=self.keep)
+        # What is shared out is put together by all processes, and written by one.
+        snapshot = self._snapshot() if self.args.should_save or self.is_fsdp_enabled else None
+        if self.args.should_save and snapshot is not None:
+            write_checkpoint(Path(str(self.args.output_dir)), snapshot, keep=self.keep)
 
     def _snapshot(self) -> Snapshot:
         assert self.optimizer is not None
@@ -216,8 +254,8 @@ class RagTrainer(Trainer):
         state = asdict(self.state) | {"stateful_callbacks": _callback_states(self)}
         return Snapshot(
             step=self.state.global_step,
-            weights=moving(self.learner),
-            optimiser=self.optimizer.state_dict(),
+            weights={name: whole(value) for name, value in moving(self.learner).items()},
+            optimiser=whole_moments(self.optimizer),
             state={
                 "schedule": self.lr_scheduler.state_dict(),
                 "notes": {type(one).__name__: one.note() for one in self._noting()},
@@ -263,7 +301,7 @@ class RagTrainer(Trainer):
         return self._resumed[1]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         snapshot = self._read(resume_from_checkpoint)
@@ -275,17 +313,17 @@ class RagTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         assert self.optimizer is not None
         assert self.lr_scheduler is not None
         snapshot = self._read(checkpoint)
-        self.optimizer.load_state_dict(dict(snapshot.optimiser))
+        put_moments(self.optimizer, snapshot.optimiser)
         self.lr_scheduler.load_state_dict(snapshot.state["schedule"])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is not None and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+        if checkpoint is not None and not self.is_deepspeed_enabled:
             restore_random_states(self._read(checkpoint).random)
 
 
@@ -312,7 +350,7 @@ def load_moving(learner: Learner, weights: Mapping[str, Tensor], *, source: str)
         )
     with torch.no_grad():
         for name, value in own.items():
-            value.copy_(weights[name])
+            value.copy_(like(weights[name], value))
 
 
 def _as_inputs(examples: Sequence[Example]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from consilience.store.embedding import embedding_text
 from consilience.training.collapse import Retrieved, retrieved
 from consilience.training.config import ObjectiveName
 from consilience.training.examples import Example
+from consilience.training.hybrid import ByWords, Candidates, depth_of, united
 from consilience.training.objectives.joint import Alignment
 from consilience.training.proposals import PassageIndex, Proposals
 
@@ -55,7 +56,11 @@ class LearnerOptions:
         alignment: Of the distillations from generator to retriever.
         lexical: Proposes passages by words instead of by vectors, as places in the index; None for
             by vectors.
+        by_words: The lexical half of hybrid search, where the learner has shares of it.
         softening: Temperature of the distributions that a teacher tells.
+        ranking: Temperature of the ranking that a teacher tells.
+        share: Of the tokens of plain text that are masked or taken out.
+        span: Mean length of what is taken out, in tokens.
     """
 
     objectives: Mapping[ObjectiveName, float]
@@ -65,7 +70,11 @@ class LearnerOptions:
     temperature: float = 0.05
     alignment: Alignment = ALIGNMENT
     lexical: Callable[[Sequence[str], int], Tensor] | None = None
+    by_words: ByWords | None = None
     softening: float = 2.0
+    ranking: float = 1.0
+    share: float = 0.15
+    span: float = 3.0
 
 
 class Work:
@@ -122,6 +131,8 @@ class Work:
         index: PassageIndex = _needed(self.learner.index, "index")
         if self.teacher is not None:
             return index.at(self.teacher.proposals.places)
+        if self.candidates is not None:
+            return index.at(self.candidates.places(self.options.k))
         wide = self.options.k * self.options.over
         if self.options.lexical is not None:
             asked = [example.question for example in self.batch]
@@ -129,6 +140,27 @@ class Work:
         else:
             found = index.propose(self.question_vectors, wide)
         return found if self.options.over == 1 else self._looked_at_anew(index, found)
+
+    @cached_property
+    def candidates(self) -> Candidates | None:
+        """Of both halves of hybrid search; None where no share between them is learned."""
+        if self.learner.shares is None:
+            return None
+        index: PassageIndex = _needed(self.learner.index, "index")
+        asked = [example.question for example in self.batch]
+        depth = depth_of(self.options.k)
+        by_words = _needed(self.options.by_words, "lexical half")(asked, depth)
+        near = index.propose(self.question_vectors, depth).places
+        halves = united(by_words, near, least=self.options.k)
+        products = self._products(index.at(halves.places).vectors)
+        return Candidates(halves, products, self.learner.shares(asked))
+
+    def found(self, depth: int) -> Tensor:
+        """Places of the best passages as the retriever that learns finds them, `[b, depth]`."""
+        if self.candidates is not None:
+            return self.candidates.places(depth)
+        index: PassageIndex = _needed(self.learner.index, "index")
+        return index.propose(self.question_vectors, depth).places
 
     def _looked_at_anew(self, index: PassageIndex, found: Proposals) -> Proposals:
         """The best `k` of more by vectors of the encoder as it is now; the index keeps those."""
@@ -150,16 +182,30 @@ class Work:
 
     @cached_property
     def scores(self) -> Tensor:
-        """`<q(x), d>`, `[b, k]`, minus infinity where there is no passage."""
+        """`<q(x), d>`, or the hybrid score where a share is learned, `[b, k]`.
+
+        Minus infinity where there is no passage.
+        """
+        if self.candidates is not None:
+            return self.candidates.scores(self.options.k, self._products_anew())
         if not self.options.moving:
             return self._scores(self.proposals.vectors, self.proposals.present)
         present = self.proposals.present.to(self.generator.device)
         return self._scores(spread(self.passage_vectors(self.proposed), present), present)
 
     def _scores(self, vectors: Tensor, present: Tensor) -> Tensor:
-        device = self.generator.device
-        scores = (self.question_vectors[:, None] * vectors.to(device)).sum(-1)
-        return scores.masked_fill(~present.to(device), ABSENT)
+        return self._products(vectors).masked_fill(~present.to(self.generator.device), ABSENT)
+
+    def _products(self, vectors: Tensor) -> Tensor:
+        """`[b, n, size]` to `[b, n]`."""
+        return (self.question_vectors[:, None] * vectors.to(self.generator.device)).sum(-1)
+
+    def _products_anew(self) -> Tensor | None:
+        """`<q(x), d>` of the proposals with the passage encoder as it is now, where it learns."""
+        if not self.options.moving:
+            return None
+        present = self.proposals.present.to(self.generator.device)
+        return self._products(spread(self.passage_vectors(self.proposed), present))
 
     @cached_property
     def targets(self) -> Tensor:

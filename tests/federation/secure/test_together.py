@@ -7,6 +7,7 @@ import torch
 
 from consilience.federation.combining import PlainGathering
 from consilience.federation.contracts import Gathering, Party
+from consilience.federation.journal import read_standing
 from consilience.federation.local import LocalParties
 from consilience.federation.messages import Message
 from consilience.federation.party import ResidentParty
@@ -36,7 +37,6 @@ def secure_parties(folder: Path, known: dict[str, Pull]) -> list[ResidentParty]:
             lambda config, place: SecureSealing(name, keys[name], roster, place, config.secure),
             state=folder / name,
             limits=Limits(only_secure=True),
-            key=keys[name].public,
         )
 
     return [resident(name) for name in sorted(known)]
@@ -71,6 +71,25 @@ def test_three_rounds_come_to_what_they_come_to_in_the_clear(tmp_path: Path) -> 
     for name, value in expected.items():
         assert torch.allclose(weights[name], value, rtol=0, atol=1e-5)
         assert not torch.equal(value, Start().shared()[name])
+
+
+def test_a_party_without_a_key_is_not_let_in(tmp_path: Path) -> None:
+    known = trainees()
+    keyless = party_of(tmp_path / "plain", "ward", known.pop("ward"))
+    found, _ = secure_run(
+        tmp_path, [*secure_parties(tmp_path, known), keyless], rounds=1, expected=3
+    )
+    assert found.rounds[0].lost == {"ward": "it has no key for secure sums"}
+
+
+def test_only_the_budget_is_known_of_what_each_party_spent(tmp_path: Path) -> None:
+    known = {name: Pull(goal, QUESTIONS[name], budget=9) for name, goal in GOALS.items()}
+    private = {"privacy": {"epsilon": 4.0}, "travel": {"kind": "alternate"}}
+    found, _ = secure_run(tmp_path, secure_parties(tmp_path, known), rounds=2, **private)
+    assert [line.epsilon for line in found.rounds] == [4.0, 4.0]
+    assert all(part.epsilon is None for line in found.rounds for part in line.parties.values())
+    standing = read_standing(tmp_path / "run")
+    assert (standing.epsilon, standing.budget, standing.secure) == (4.0, 4.0, True)
 
 
 def silent(kind: str, party: Party, *, times: int) -> Bent:

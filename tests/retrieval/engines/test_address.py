@@ -24,6 +24,7 @@ def test_every_part_of_a_url_is_read() -> None:
         "elasticsearch+https://es.example:9200",
         "opensearch+http://[::1]:9200?plain=yes",
         "qdrant+local:/var/lib/vectors?copy=a",
+        "milvus+https://u@vectors.example:19530/knowledge?ca=/etc/ca.pem&copy=a",
     ],
 )
 def test_what_is_shown_leads_to_the_same_place(url: str) -> None:
@@ -96,6 +97,7 @@ def test_options_that_are_not_known_are_refused() -> None:
         ("qdrant+http://[::1]:6333", True),
         ("opensearch+http://es.internal?plain=yes", True),
         ("elasticsearch+http://es.internal", False),
+        ("milvus+http://10.0.0.1", False),
         ("elasticsearch+http://10.0.0.1?plain=no", False),
     ],
 )

@@ -10,7 +10,7 @@ from consilience.retrieval.engines.base import Engine
 from consilience.store import Store
 from tests.retrieval.contract import RetrieverContract
 from tests.retrieval.engines.following import PublishingRetriever
-from tests.servers import SEARCH_SERVERS
+from tests.servers import MILVUS_SERVERS, SEARCH_SERVERS
 
 
 class EngineContract(RetrieverContract):
@@ -77,4 +77,24 @@ class TestQdrantDense(QdrantContract):
 
 
 class TestQdrantHybrid(QdrantContract):
+    mode = "hybrid"
+
+
+class MilvusContract(EngineContract):
+    @pytest.fixture(params=MILVUS_SERVERS)
+    def engine(self, request: pytest.FixtureRequest) -> Iterator[Engine]:
+        engine = open_engine(request.getfixturevalue(request.param)())
+        yield engine
+        engine.close()
+
+
+class TestMilvusBm25(MilvusContract):
+    mode = "bm25"
+
+
+class TestMilvusDense(MilvusContract):
+    mode = "dense"
+
+
+class TestMilvusHybrid(MilvusContract):
     mode = "hybrid"

@@ -27,9 +27,9 @@ from consilience.retrieval.ranking import EVERYTHING
 from consilience.store import Store
 from tests.retrieval.corpus import TEXTS, fill
 from tests.retrieval.encoders import TrigramEncoder
-from tests.servers import SEARCH_SERVERS
+from tests.servers import MILVUS_SERVERS, SEARCH_SERVERS
 
-SERVERS = ["postgres_url", *SEARCH_SERVERS]
+SERVERS = ["postgres_url", *SEARCH_SERVERS, *MILVUS_SERVERS]
 """Engines that several processes can use at once."""
 
 

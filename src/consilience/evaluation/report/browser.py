@@ -86,7 +86,9 @@ def _passages(record: Record, words: Words) -> Markup:
 
 def _passage(reading: Reading, words: Words) -> Markup:
     share = reading.posterior or 0.0
-    meter = element("meter", f"{share:.0%}", value=f"{share:.4f}", min="0", max="1")
+    meter = element(
+        "meter", f"{share:.0%}", value=f"{share:.4f}", min="0", max="1", aria_label=words.share
+    )
     tags = [words.cited] * reading.cited + [words.holds] * bool(reading.gold)
     place = " · ".join(filter(None, (reading.source, reading.title)))
     return element(

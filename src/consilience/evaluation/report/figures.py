@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from consilience.evaluation.calibration import BINS, reliability, risk_coverage
 from consilience.evaluation.records import Record
-from consilience.evaluation.report.markup import Markup, element, joined
+from consilience.evaluation.report.markup import Markup, element, joined, scrolled
 from consilience.evaluation.report.plots import Axis, bars, curve, interval, legend, round_up
 from consilience.evaluation.report.words import Words
 from consilience.evaluation.summary import LOWER_IS_BETTER, answered_places
@@ -22,20 +22,22 @@ _EDGES = (0, 5, 10, 20, 40, 80, 160)
 
 def metric_table(evaluation: "Evaluation", words: Words) -> Markup:
     """Every metric with its interval and what it means."""
-    heads = (
-        words.metric,
-        words.value,
-        words.interval.format(level=evaluation.level),
-        "",
-        words.questions,
-        words.meaning,
+    # The interval is told in numbers and drawn beside them.
+    heads = {
+        words.metric: 1,
+        words.value: 1,
+        words.interval.format(level=evaluation.level): 2,
+        words.questions: 1,
+        words.meaning: 1,
+    }
+    head = element(
+        "tr", *(element("th", text, scope="col", colspan=n) for text, n in heads.items())
     )
-    head = element("tr", *(element("th", text) for text in heads))
     counts = evaluation.counts()
     rows = [_metric_row(name, evaluation, counts, words) for name in evaluation.metrics]
     table = element("table", element("thead", head), element("tbody", *rows))
     note = element("p", words.interval_note, class_="note")
-    return _section(words.metrics, element("div", table, class_="wide"), note)
+    return _section(words.metrics, scrolled(table, words.metrics), note)
 
 
 def _metric_row(
@@ -50,7 +52,7 @@ def _metric_row(
         element("td", f"{span.low:.3f} – {span.high:.3f}" if span else "", class_="number"),
         element("td", interval(value, span.low, span.high) if span else ""),
         element("td", str(counts.get(name, "")), class_="number"),
-        element("td", words.means[name] + lower),
+        element("td", words.means[name] + lower, class_="meaning"),
     )
 
 

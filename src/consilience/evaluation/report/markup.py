@@ -43,6 +43,16 @@ def joined(*parts: Content) -> Markup:
     return Markup("".join(map(_content, parts)))
 
 
+def scrolled(content: Markup, name: str) -> Markup:
+    """What may be wider than the page: it scrolls by itself, by keys too.
+
+    Args:
+        content: Of any width.
+        name: What those who hear the page read are told that it is.
+    """
+    return element("div", content, class_="wide", tabindex="0", role="region", aria_label=name)
+
+
 def _content(child: Content) -> str:
     return child if isinstance(child, Markup) else _text(child)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from consilience.errors import UsageError
 from consilience.evaluation.report import figures
 from consilience.evaluation.report.browser import browser
-from consilience.evaluation.report.markup import Markup, element, joined
+from consilience.evaluation.report.markup import Markup, element, joined, scrolled
 from consilience.evaluation.report.style import SCRIPT, STYLE
 from consilience.evaluation.report.words import WORDS, Language, Words
 
@@ -92,7 +92,8 @@ def _summary(evaluation: "Evaluation", words: Words) -> str:
 
 def _setup(evaluation: "Evaluation", words: Words) -> Markup:
     text = json.dumps(evaluation.setup, ensure_ascii=False, indent=2)
-    return element("details", element("summary", words.setup), element("pre", text))
+    told = scrolled(element("pre", text), words.setup)
+    return element("details", element("summary", words.setup), told)
 
 
 def _policy() -> Markup:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from consilience.evaluation.report.markup import Markup, element, joined
 
 WIDTH, HEIGHT = 460, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 12, 48
 _STEPS = 4
 _LETTERS = 12
 _FAINT = 0.3

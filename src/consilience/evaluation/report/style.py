@@ -28,7 +28,9 @@ section { margin-top: 2.2rem; }
 table { border-collapse: collapse; width: 100%; font-size: .94rem; }
 th, td { text-align: start; padding: .38rem .7rem .38rem 0; border-bottom: 1px solid var(--edge); }
 th[scope=row] { font-weight: 600; white-space: nowrap; }
-thead th { color: var(--quiet); font-weight: 500; }
+thead th { color: var(--quiet); font-weight: 500; white-space: nowrap; }
+.wide:focus-visible { outline: 2px solid var(--first); outline-offset: 2px; }
+.meaning { min-width: 15rem; }
 .number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .plots {
   display: grid; gap: 1.2rem; margin-top: 2.2rem;
@@ -75,7 +77,11 @@ li { margin-top: .5rem; }
   font-size: .78rem; border: 1px solid var(--edge); border-radius: 999px; padding: 0 .5rem;
   margin-inline-start: .5rem; color: var(--quiet);
 }
-pre { overflow-x: auto; background: var(--raised); padding: .8rem; border-radius: 8px; }
+pre {
+  width: max-content; min-width: 100%; padding: .8rem; border-radius: 8px;
+  background: var(--raised);
+}
+@media (max-width: 560px) { svg.plot text { font-size: 15px; } }
 @media print { details { break-inside: avoid; } #filters { display: none; } }
 """
 

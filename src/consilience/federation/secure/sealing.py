@@ -75,6 +75,11 @@ class SecureSealing:
         self.name, self._key, self._roster, self._config = name, key, roster, config
         self._noise, self._memory = party_noise, Memory(state)
 
+    @property
+    def key(self) -> str:
+        """The public key of the party."""
+        return self._key.public
+
     def seal(self, update: Update, orders: Orders) -> Parcel:
         """The update under masks: y = words + own mask + Σ_(j after) mask_j - Σ_(j before) mask_j.
 

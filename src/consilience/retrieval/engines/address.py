@@ -29,6 +29,8 @@ OPTIONS: Mapping[str, frozenset[str]] = {
     "qdrant+http": frozenset({"copy", "plain"}),
     "qdrant+https": frozenset({"copy"}),
     "qdrant+local": frozenset({"copy"}),
+    "milvus+http": frozenset({"copy", "plain"}),
+    "milvus+https": frozenset({"copy", "ca"}),
 }
 """The closed table of schemes, each with the options that may follow the `?`."""
 

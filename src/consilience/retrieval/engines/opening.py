@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self, get_args
 
 from consilience.documents import Passage
-from consilience.encoding import Encoder
+from consilience.encoding import Encoder, QuestionVectors
 from consilience.errors import MissingError, UsageError
 from consilience.retrieval.base import Hit, Retriever
 from consilience.retrieval.engines.address import Address
@@ -66,11 +66,18 @@ def _qdrant(address: Address, limits: Limits | None) -> Engine:
     return qdrant_engine(address, limits)
 
 
+def _milvus(address: Address, limits: Limits | None) -> Engine:
+    from consilience.retrieval.engines.milvus import milvus_engine
+
+    return milvus_engine(address, limits)
+
+
 _OPENED: Mapping[str, Callable[[Address, Limits | None], Engine]] = {
     "postgresql": _postgres,
     "elasticsearch": _elastic,
     "opensearch": _elastic,
     "qdrant": _qdrant,
+    "milvus": _milvus,
 }
 """The closed table of engines."""
 
@@ -218,6 +225,7 @@ class CopyRetriever:
         self._copy = copy
         self._mode = mode
         self._encoder = encoder
+        self._questions = None if encoder is None else QuestionVectors(encoder)
         self._weights = weights
 
     def search(
@@ -237,7 +245,7 @@ class CopyRetriever:
             VersionError: Another version of this package made the copy.
             RemoteError: The engine fails or refuses.
         """
-        halves = _Halves(self._encoder)
+        halves = _Halves(self._questions)
 
         def ask(view: View) -> list[Hit]:
             if self._encoder is not None:
@@ -262,10 +270,9 @@ class CopyRetriever:
 class _Halves:
     """What a question is for the two halves, worked out once however often they are asked."""
 
-    def __init__(self, encoder: Encoder | None) -> None:
-        self._encoder = encoder
+    def __init__(self, questions: QuestionVectors | None) -> None:
+        self._questions = questions
         self._tokens: dict[str, Mapping[str, int]] = {}
-        self._vectors: dict[str, Vector] = {}
 
     def tokens(self, question: str) -> Mapping[str, int]:
         """Its tokens with how often each occurs."""
@@ -275,10 +282,8 @@ class _Halves:
 
     def vector(self, question: str) -> Vector:
         """Its vector, `[dimension]`."""
-        assert self._encoder is not None
-        if question not in self._vectors:
-            self._vectors[question] = self._encoder.encode_questions([question])[0]
-        return self._vectors[question]
+        assert self._questions is not None
+        return self._questions.of(question)
 
 
 class _Lexical:

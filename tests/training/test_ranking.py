@@ -1,0 +1,211 @@
+"""A teacher's ranking through `consilience train`: asked once, kept, and learned."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from consilience.cli.main import run
+from consilience.errors import UsageError
+from consilience.model.rag import Rag
+from consilience.questions import Context
+from consilience.retrieval.sentence_models import CrossEncoded
+from consilience.training.examples import Example
+from consilience.training.learner import Learner
+from consilience.training.preparing import prepare
+from consilience.training.ranking import FILE, Judge, judge_of, taught
+from consilience.training.run import train
+from consilience.training.watching import JsonLog
+from consilience.training.work import LearnerOptions
+from tests.retrieval.sentence_models import write_cross_encoder
+from tests.training.small import config_of, write_world
+from tests.training.test_run import StopError, moved, same_run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cross_encoder(tmp_path_factory.mktemp("cross"))
+
+
+def taught_by(teacher: str, objective: str, **values: Any) -> dict[str, Any]:
+    return {
+        "objectives": {objective: 1},
+        "ranking": {"teacher": teacher, "temperature": 0.5},
+        "temperature": 0.2,
+        "train": ["question_encoder"],
+        **values,
+    }
+
+
+def with_negatives(world: dict[str, Path], **data: Any) -> dict[str, Any]:
+    return {"data": {"train": [str(world["data"])], "negatives": 3, **data}}
+
+
+def losses(output: Path, name: str) -> list[float]:
+    lines = [json.loads(line) for line in (output / "log.jsonl").open(encoding="utf-8")]
+    return [line[f"loss_{name}"] for line in lines if f"loss_{name}" in line]
+
+
+@pytest.mark.parametrize("objective", ["margin_mse", "kl"])
+@pytest.mark.parametrize("teacher", ["cross-encoder", "generator"])
+def test_the_retriever_learns_the_ranking_and_nothing_else_moves(
+    world: dict[str, Path],
+    cross_encoder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    teacher: str,
+    objective: str,
+) -> None:
+    name = teacher if teacher == "generator" else f"cross-encoder:{cross_encoder}"
+    values = taught_by(name, objective, steps=48, **with_negatives(world))
+    values |= {"output": str(tmp_path / "run"), "model": str(world["model"])}
+    values |= {"store": str(world["store"]), "warmup": 0, "schedule": "constant"}
+    values |= {"learning_rate": 1e-2, "report_to": [], "log_every": 1}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    assert run(["train", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 48
+    found = losses(tmp_path / "run", objective)
+    # Four batches are all questions once; a teacher of random weights is not learned to the end.
+    assert sum(found[-4:]) < {"margin_mse": 0.6, "kl": 0.8}[objective] * sum(found[:4])
+    assert moved(world, tmp_path / "run") == {"questions"}
+
+
+def test_scores_are_asked_once_and_a_run_goes_on_bit_for_bit(
+    world: dict[str, Path],
+    cross_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    real_score, real_log = CrossEncoded.score, JsonLog.on_log
+
+    def counting(self: CrossEncoded, question: str, passages: Any) -> Any:
+        asked.append(question)
+        return real_score(self, question, passages)
+
+    def stopping(self: JsonLog, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        real_log(self, args, state, control, **kwargs)
+        if state.global_step == 3:
+            raise StopError
+
+    monkeypatch.setattr(CrossEncoded, "score", counting)
+    values = taught_by(f"cross-encoder:{cross_encoder}", "kl", **with_negatives(world))
+    train(config_of(world, tmp_path / "whole", **values))
+    assert len(asked) == 8  # each question stands four times in the file
+    monkeypatch.setattr(JsonLog, "on_log", stopping)
+    with pytest.raises(StopError):
+        train(config_of(world, tmp_path / "parts", **values))
+    assert len(asked) == 16
+    monkeypatch.setattr(JsonLog, "on_log", real_log)
+    assert train(config_of(world, tmp_path / "parts", **values)).resumed_from is not None
+    assert len(asked) == 16
+    assert same_run(tmp_path / "whole", tmp_path / "parts")
+    kept = [(tmp_path / run / FILE).read_text("utf-8") for run in ("whole", "parts")]
+    assert kept[0] == kept[1]
+
+
+def test_another_teacher_is_refused_half_way(world: dict[str, Path], tmp_path: Path) -> None:
+    teacher = write_cross_encoder(tmp_path / "cross")
+    values = taught_by(f"cross-encoder:{teacher}", "kl", steps=2, **with_negatives(world))
+    train(config_of(world, tmp_path / "run", **values))
+    other = write_cross_encoder(tmp_path / "other", seed=1)
+    for path in other.rglob("*.safetensors"):
+        (teacher / path.relative_to(other)).write_bytes(path.read_bytes())
+    with pytest.raises(UsageError, match="keeps the scores of another teacher"):
+        train(config_of(world, tmp_path / "run", **(values | {"steps": 4})))
+
+
+def test_the_measured_questions_are_scored_too(world: dict[str, Path], tmp_path: Path) -> None:
+    dev = tmp_path / "dev.jsonl"
+    dev.write_text("".join(world["data"].read_text("utf-8").splitlines(keepends=True)[:1]))
+    data = with_negatives(world, dev=[str(dev)])
+    values = taught_by("generator", "margin_mse", steps=2, **data)
+    found = train(config_of(world, tmp_path / "run", **values))
+    assert found.metrics["eval_loss"] > 0
+
+
+def test_questions_without_two_passages_have_nothing_to_rank(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "one.jsonl"
+    data.write_text('{"question": "zzz", "answers": ["1"]}\n')
+    values = taught_by("generator", "kl") | {"data": {"train": [str(data)]}}
+    with pytest.raises(UsageError, match="has two passages that a teacher could rank"):
+        train(config_of(world, tmp_path / "run", **values))
+
+
+def example(*texts: str) -> Example:
+    passages = [Context(text, "", text) for text in texts]
+    return Example("q", "a", passage=passages[0], negatives=tuple(passages[1:]))
+
+
+class TestKeptScores:
+    def test_a_line_that_was_cut_off_is_asked_again(self, tmp_path: Path) -> None:
+        judge = Judge("same", lambda one: [float(len(p.text)) for p in one.candidates])
+        some = [example("a", "bb"), example("ccc", "d"), example("alone")]
+        found = taught(some, judge, tmp_path)
+        assert [one.taught for one in found] == [(1.0, 2.0), (3.0, 1.0), ()]
+        place = tmp_path / FILE
+        place.write_text(place.read_text("utf-8")[:-5], encoding="utf-8")
+        asked: list[Example] = []
+        again = Judge("same", lambda one: asked.append(one) or judge.score(one))  # type: ignore[func-returns-value]
+        assert taught(some, again, tmp_path) == found
+        assert asked == [some[1]]
+
+    def test_other_passages_are_asked_for(self, tmp_path: Path) -> None:
+        judge = Judge("same", lambda one: [float(len(p.text)) for p in one.candidates])
+        taught([example("a", "bb")], judge, tmp_path)
+        (found,) = taught([example("a", "bbbb")], judge, tmp_path)
+        assert found.taught == (1.0, 4.0)
+
+    def test_several_processes_do_not_write_one_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        judge = Judge("same", lambda _: [0.0, 1.0])
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(UsageError, match="several processes cannot share"):
+            taught([example("a", "b")], judge, tmp_path)
+        monkeypatch.delenv("WORLD_SIZE")
+        found = taught([example("a", "b")], judge, tmp_path)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert taught([example("a", "b")], judge, tmp_path) == found
+
+
+def test_the_generator_prefers_the_passage_that_makes_the_answer_likely(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
+    rag = Rag.load(world["model"])
+    prepare(rag, config_of(world, tmp_path / "run", train=["question_encoder"]))
+    learner = Learner(rag.model, None, index=None, options=LearnerOptions({"kl": 1}))
+    asked = Example(
+        "what is the fee",
+        "3",
+        passage=Context("a", "", "the fee is 3"),
+        negatives=(Context("b", "", "the bank"), Context("c", "", "33333")),
+    )
+    judge = judge_of("generator", learner, rag)
+    scores = judge.score(asked)
+    with torch.no_grad():
+        generator, targets = rag.model.generator, []
+        for one in asked.candidates:
+            from consilience.generation import Pair
+
+            memory = generator.memorise(generator.rows([Pair(asked.question, "", one.text)]))
+            ids = torch.tensor([generator.answer_ids("3")])
+            targets.append(float(generator.target_log_probs(memory, ids).sum()))
+    raw = torch.tensor(targets)
+    expected = (raw - raw.mean()) / raw.std(correction=0)
+    torch.testing.assert_close(torch.tensor(scores), expected, atol=1e-4, rtol=1e-4)
+    assert judge_of("generator", learner, rag).digest == judge.digest
+    with torch.no_grad():
+        next(rag.model.generator.parameters()).add_(1.0)
+    assert judge_of("generator", learner, rag).digest != judge.digest
