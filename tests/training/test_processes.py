@@ -89,12 +89,17 @@ def test_two_processes_equal_two_batches_added_up(world: dict[str, Path], tmp_pa
             "passage_encoder is in train, whose new vectors go into one store",
         ),
         (
+            {"train": ["passage_encoder"], "objectives": {"info_nce": 1.0}},
+            "passage_encoder is in train, whose new vectors go into one store",
+        ),
+        (
             {"train": ["question_encoder"], "objectives": {"info_nce": 1.0}, "chunk": 2},
             "chunk contrasts a batch in one process, and no gradient would reach the others",
         ),
         (
             {
                 "train": ["passage_encoder", "generator"],
+                "store": None,
                 "vocabulary": {"tokens": 5},
                 "objectives": {"info_nce": 1.0},
             },

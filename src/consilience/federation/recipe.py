@@ -90,6 +90,8 @@ def _alone(found: TrainConfig, config: FederationConfig) -> Iterator[str]:
         yield "distil asks a teacher over one party's own passages"
     if found.text.train or found.ranking.teacher is not None:
         yield "text and ranking name files of one party"
+    if found.fsdp:
+        yield "fsdp shares weights out among processes, and a party trains in one"
     if "hybrid_weights" in found.train:
         yield "hybrid_weights learns shares that do not travel"
     if config.privacy.epsilon is not None:

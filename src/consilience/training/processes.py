@@ -56,7 +56,7 @@ def _require_company(config: TrainConfig) -> None:
 
 
 def _alone(config: TrainConfig) -> Iterator[str]:
-    if config.joint and "passage_encoder" in config.train:
+    if config.store is not None and "passage_encoder" in config.train:
         yield "passage_encoder is in train, whose new vectors go into one store"
     if config.chunk is not None:
         yield "chunk contrasts a batch in one process, and no gradient would reach the others"
