@@ -117,10 +117,11 @@ def served(store: Path, *flags: str) -> Iterator[tuple[str, int, int]]:
             process.wait(60)
 
 
-def resident_mb(process: int) -> float:
-    """Memory of a process, in MB."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line) / 1000
+def resident_mb(process: int) -> tuple[float, float]:
+    """Memory of a process in MB: its own, and with the pages of files that it has looked at."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    known = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith("kB")}
+    return int(known["RssAnon"]) / 1000, int(known["VmRSS"]) / 1000
 
 
 def processor_seconds(process: int) -> float:
@@ -308,9 +309,9 @@ async def overload(
 
 async def soak(
     at: tuple[str, int], pid: int, texts: Sequence[str], *, seconds: float
-) -> tuple[Counter[str], list[float]]:
+) -> tuple[Counter[str], list[tuple[float, float]]]:
     """Asking, adding, deleting and cancelling; outcomes, and the memory every half minute."""
-    draw, outcomes, memory = random.Random(4), Counter[str](), []
+    draw, outcomes, memory = random.Random(4), Counter[str](), list[tuple[float, float]]()
     until, noted = time.perf_counter() + seconds, 0.0
     number = 0
     while time.perf_counter() < until:
@@ -435,11 +436,14 @@ async def measured(
         print(*rows[-2:], told[-1], sep="\n", flush=True)
     if "soak" in parts:
         outcomes, memory = await soak(at, pid, texts, seconds=args.soak_seconds)
-        early, late = statistics.median(memory[1:4] or memory), statistics.median(memory[-3:])
-        grown = 100 * (late / early - 1)
+        own = [one for one, _ in memory]
+        early, late = statistics.median(own[1:4] or own), statistics.median(own[-3:])
+        marks = [memory[(len(memory) - 1) * part // 6] for part in range(7)]
         told.append(
-            f"Soak of {args.soak_seconds:.0f} s: {dict(sorted(outcomes.items()))}; memory "
-            f"{early:.0f} MB at first, {late:.0f} MB at the end ({grown:+.1f} %)."
+            f"Soak of {args.soak_seconds:.0f} s: {dict(sorted(outcomes.items()))}; the server's "
+            f"own memory {early:.0f} MB at first, {late:.0f} MB at the end "
+            f"({100 * (late / early - 1):+.1f} %); by sixths of the time, in brackets with the "
+            "pages of files: " + ", ".join(f"{mine:.0f} ({all_:.0f})" for mine, all_ in marks)
         )
         print(told[-1], flush=True)
     return "\n".join(rows) + "\n\n" + "\n".join(told) + "\n"

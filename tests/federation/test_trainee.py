@@ -271,9 +271,10 @@ class TestScaffold:
             _, update = a_round(trainee, config, round_, start | common)
             for name in names:
                 moved, control = weights[name] - start[name], -common[CONTROL + name]
-                torch.testing.assert_close(update.delta[name], moved, atol=5e-7, rtol=1e-3)
-                control = control - update.delta[name] / 0.2
-                found = update.delta[CONTROL + name]
+                delta = update.delta[name].float()
+                torch.testing.assert_close(delta, moved, atol=5e-7, rtol=1e-3)
+                control = control - delta / 0.2
+                found = update.delta[CONTROL + name].float()
                 torch.testing.assert_close(found, control, atol=1e-6, rtol=1e-4)
                 own[name] += found
 

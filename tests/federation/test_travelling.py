@@ -135,7 +135,7 @@ def test_alternating_factors_are_averaged_exactly(world: dict[str, Path], tmp_pa
         told = orders(config, shared, round_, ("a", "b"))
         updates = [one.fit(told, shared) for one in parties]
         ends = [
-            shared | {n: shared[n] + delta for n, delta in update.delta.items()}
+            shared | {n: (shared[n] + delta).float() for n, delta in update.delta.items()}
             for update in updates
         ]
         after = {n: (ends[0][n] + ends[1][n]) / 2 for n in shared}

@@ -258,6 +258,17 @@ def test_a_settled_question_costs_nothing_more() -> None:
     )
 
 
+def test_no_answer_is_longer_than_the_generator_can_write() -> None:
+    class Short(TableGenerator):
+        longest_answer = 2
+
+    options = {"max_new_tokens": 9, "min_new_tokens": 5, "limit": "cut"}
+    (found,) = ask(Short(vocabulary=7), ["who"], **options)
+    assert len(found.ids) == 2
+    (whole,) = ask(TableGenerator(vocabulary=7), ["who"], **options)
+    assert len(whole.ids) >= 5
+
+
 def test_no_more_open_ends_than_there_are_to_follow() -> None:
     """A forced first token leaves one beam, whatever their number."""
     generator = TableGenerator(vocabulary=7)

@@ -139,6 +139,12 @@ def test_an_answer_is_the_one_that_the_model_gives(service: Service) -> None:
     assert "tokens" in found
 
 
+def test_an_answer_is_no_longer_than_the_model_can_write(service: Service) -> None:
+    client, _ = client_of(service)
+    asked = {"question": "Consilience", "abstain": False, "max_new_tokens": 512, "beams": 2}
+    assert client.post("/v1/ask", json=asked).status_code == 200
+
+
 def test_a_stream_tells_what_happens_in_order(service: Service) -> None:
     client, _ = client_of(service)
     asked = {"question": "when are visitors welcome", "abstain": False, "stream": True}

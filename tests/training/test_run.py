@@ -20,7 +20,7 @@ from consilience.training import run as running
 from consilience.training.aims import OBJECTIVES
 from consilience.training.checkpoint import latest_checkpoint, read_checkpoint
 from consilience.training.collapse import Retrieved
-from consilience.training.config import TAUGHT
+from consilience.training.config import RANKED, TAUGHT
 from consilience.training.learner import Learner
 from consilience.training.run import Trained, train
 from consilience.training.watching import JsonLog
@@ -81,7 +81,7 @@ def test_exactly_the_parts_that_are_named_move(
     assert moved(world, tmp_path / "run") == parts
 
 
-@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n != "abstain" and n not in TAUGHT])
+@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in {"abstain"} | RANKED | TAUGHT])
 def test_every_objective_falls_and_moves_what_it_names(
     world: dict[str, Path], tmp_path: Path, name: str
 ) -> None:

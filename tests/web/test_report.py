@@ -142,7 +142,11 @@ def test_a_row_of_a_table_is_no_tower_on_a_phone(opened: Open) -> None:
     table.focus()
     page.keyboard.press("ArrowRight")
     expect(table).to_be_focused()
-    page.wait_for_function("document.querySelector('.wide').scrollLeft > 0")
+    for _ in range(100):  # the page forbids the evaluation that waiting for a function needs
+        if table.evaluate("one => one.scrollLeft"):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("the table did not scroll")
 
 
 def test_questions_are_searched_and_right_ones_left_out(opened: Open) -> None:

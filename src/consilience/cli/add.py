@@ -13,12 +13,12 @@ from consilience.cli.flags import DEFAULT_STORE, BackendName, ModelFlag, Output,
 from consilience.cli.opening import again, load_named_encoder
 from consilience.cli.progress import shown
 from consilience.cli.screen import Screen, safe
-from consilience.encoding.spreading import Spread
 from consilience.errors import DocumentError, UsageError
 
 if TYPE_CHECKING:
     from consilience.encoding import Encoder
     from consilience.encoding.ray_workers import RayEncoder
+    from consilience.encoding.spreading import Spread
     from consilience.encoding.workers import WorkerEncoder
     from consilience.store import AddReport, Store
 
@@ -92,7 +92,7 @@ def add(
             "no file or folder was named", hint="name at least one: consilience add PATH"
         )
     screen = Screen(output)
-    Spread.parse(intake.workers)
+    _spread_of(intake)
     with _encoder(model, intake, screen) as encoder, _opened(store, encoder, intake) as opened:
         renewed = _re_embed(opened, encoder, intake, screen) if intake.re_embed else 0
         report = _take_in(opened, paths or [], intake, screen)
@@ -106,7 +106,7 @@ def add(
 @contextmanager
 def _encoder(model: str | None, intake: Intake, screen: Screen) -> Iterator["Encoder | None"]:
     """The encoder that was asked for; None for the store's own, loaded only if it is needed."""
-    spread = Spread.parse(intake.workers)
+    spread = _spread_of(intake)
     if not spread.alone:
         with _spread(model, intake, spread) as encoder:
             yield encoder
@@ -120,7 +120,18 @@ def _encoder(model: str | None, intake: Intake, screen: Screen) -> Iterator["Enc
         yield one
 
 
-def _spread(model: str | None, intake: Intake, spread: Spread) -> "WorkerEncoder | RayEncoder":
+def _spread_of(intake: Intake) -> "Spread":
+    """How the work is spread.
+
+    Raises:
+        UsageError: It is written in none of the ways.
+    """
+    from consilience.encoding.spreading import Spread
+
+    return Spread.parse(intake.workers)
+
+
+def _spread(model: str | None, intake: Intake, spread: "Spread") -> "WorkerEncoder | RayEncoder":
     """The encoder in several processes, or in actors of Ray, which the weights are sent to."""
     backend = intake.encoder_backend
     if not spread.ray:
@@ -168,7 +179,7 @@ def _re_embed(store: "Store", encoder: "Encoder | None", intake: Intake, screen:
 
 def _batch(intake: Intake) -> int:
     """How many passages are embedded at a time: enough that no process waits for another."""
-    spread = Spread.parse(intake.workers)
+    spread = _spread_of(intake)
     return 64 if spread.alone else 128 * (spread.count or _MACHINES)
 
 

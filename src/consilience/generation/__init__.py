@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from consilience.generation.base import (
+    Bounded,
     Generator,
     Joining,
     NextToken,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from consilience.generation.seq2seq import Seq2SeqGenerator
 
 __all__ = [
+    "Bounded",
     "CausalGenerator",
     "CompactGenerator",
     "Endpoint",

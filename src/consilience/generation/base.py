@@ -205,6 +205,16 @@ class Shrinking(Protocol):
 
 
 @runtime_checkable
+class Bounded(Protocol):
+    """A generator whose answers have a greatest length."""
+
+    @property
+    def longest_answer(self) -> int:
+        """Tokens of the longest answer that it can write, without its end."""
+        ...
+
+
+@runtime_checkable
 class Joining(Protocol):
     """A generator that can go on with what it read at different times as if it was read at once."""
 

@@ -67,6 +67,11 @@ class CompactGenerator(torch.nn.Module):
         return self.config.vocabulary_size
 
     @property
+    def longest_answer(self) -> int:
+        """As many tokens as there are positions after the start token's."""
+        return self.config.positions - 1
+
+    @property
     def device(self) -> torch.device:
         """Where the weights live."""
         return self.embeddings.word_embeddings.weight.device

@@ -60,7 +60,11 @@ QUESTION_BY_QUESTION = frozenset(
 )
 """Objectives in which a question's loss depends on no other question of its batch."""
 
-COUPLED = {"info_nce": "its negatives are the passages of other questions"}
+COUPLED = {
+    "info_nce": "its negatives are the passages of other questions",
+    "kl": "its teacher has read what no budget counts",
+    "margin_mse": "its teacher has read what no budget counts",
+}
 """Why those that are left out are."""
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm  # no public name for all of them

@@ -5,7 +5,7 @@ tensors, so that a command line can build one without torch.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from consilience.errors import UsageError
@@ -110,6 +110,13 @@ class DecodingOptions:
     def closing_step(self) -> int:
         """The step, from 0, at which every answer ends."""
         return self.max_new_tokens - (self.limit == "cut")
+
+    def within(self, longest: int) -> "DecodingOptions":
+        """The same, with answers of at most `longest` tokens."""
+        if self.max_new_tokens <= longest:
+            return self
+        least = min(self.min_new_tokens, longest)
+        return replace(self, max_new_tokens=longest, min_new_tokens=least)
 
     @property
     def lanes(self) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consilience.generation import Generator, NextToken, Shrinking
+from consilience.generation import Bounded, Generator, NextToken, Shrinking
 from consilience.model.decoding.choosing import Choice, Step, choose_beams, choose_samples
 from consilience.model.decoding.distribution import summed
 from consilience.model.decoding.frontier import DEAD, Frontier
@@ -52,6 +52,8 @@ class Search:
         log_weights: Tensor,
         options: DecodingOptions,
     ) -> None:
+        if isinstance(generator, Bounded):
+            options = options.within(generator.longest_answer)
         self.generator, self.options = generator, options
         self._memory, self._state, self._following = memory, state, first
         self._groups, self._k = options.groups, log_weights.shape[1]
