@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 
-from consilience.encoding import cores
 from consilience.errors import UsageError
 from consilience.generation import NextToken, Pair
 from consilience.model.decoding import DecodingOptions, decode, pad_answers
@@ -209,24 +208,6 @@ def test_an_answer_does_not_depend_on_the_rest_of_the_batch(
             assert one.log_likelihood == pytest.approx(here.log_likelihood, abs=1e-5)
             torch.testing.assert_close(one.posterior, here.posterior)
             torch.testing.assert_close(one.token_posteriors, here.token_posteriors)
-
-
-@pytest.mark.parametrize("count", [2, 3, 16])
-@pytest.mark.parametrize("mode", MODES, ids=named)
-def test_an_answer_does_not_depend_on_how_many_cores_look_for_it(
-    mode: dict[str, Any], count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alone = ask_all(ShrinkingTables(vocabulary=7, none=True), QUESTIONS, **mode)
-    monkeypatch.setattr(cores, "cores", lambda: count)
-    generator = ShrinkingTables(vocabulary=7, none=True)
-    spread = ask_all(generator, QUESTIONS, **mode)
-    most = math.ceil(len(QUESTIONS) / count) * len(PASSAGES)
-    assert max(rows for rows, _ in generator.asked) <= most
-    for one, other in zip(alone, spread, strict=True):
-        assert [found.ids for found in one] == [found.ids for found in other]
-        for this, that in zip(one, other, strict=True):
-            assert this.log_likelihood == pytest.approx(that.log_likelihood, abs=1e-5)
-            torch.testing.assert_close(this.token_posteriors, that.token_posteriors)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=named)

@@ -15,7 +15,6 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from consilience.encoding import cores
 from consilience.generation import Seq2SeqGenerator, TokenRows
 from consilience.model.decoding import Decoded, DecodingOptions, decode
 from tests.model.uncached import UncachedGenerator
@@ -162,29 +161,6 @@ SEARCHES: list[dict[str, Any]] = [
     {"sample": True, "returned": 3, "top_p": 0.9},
     {"search": "thorough", "beams": 3, "returned": 3},
 ]
-
-
-@pytest.mark.parametrize("name", list(MODELS))
-@pytest.mark.parametrize("search", SEARCHES, ids=str)
-def test_cores_change_nothing(
-    name: str, search: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Reading and writing in shares, each on a thread of its own, with one model under all."""
-    generator = Seq2SeqGenerator(half_learned(name, 1))
-    rows = TokenRows(*questions(generator.pad))
-    options = DecodingOptions(max_new_tokens=12, **search)
-
-    def found() -> list[list[Decoded]]:
-        with torch.inference_mode():
-            memory = generator.memorise(rows)
-        return decode(generator, memory, torch.zeros(3, 2).log_softmax(-1), options=options)
-
-    alone = found()
-    monkeypatch.setattr(cores, "cores", lambda: 2)
-    for one, other in zip(alone, found(), strict=True):
-        assert [each.ids for each in one] == [each.ids for each in other]
-        for this, that in zip(one, other, strict=True):
-            assert this.log_likelihood == pytest.approx(that.log_likelihood, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", list(MODELS))

@@ -18,18 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from consilience.encoding.cores import cores, on_all_cores
-
 PACKED_TOKENS = 2048
 """Tokens that go through all layers together when nothing is padded; what they need stays near the
 processor."""
-
-
-SHORT = 32
-"""Tokens of the longest text, up to which texts attend side by side."""
-
-LEAST_TOKENS = 64
-"""Fewer are not worth a core of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,54 +84,27 @@ def padding_bias(mask: Tensor) -> Tensor:
     return bias.masked_fill(~mask.bool(), -1e9)[:, None, None, :]
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """Where the texts are that stand end to end.
-
-    Attributes:
-        lengths: Tokens of each.
-        mask: The same side by side, true = a token, `[texts, length]`.
-    """
-
-    lengths: Sequence[int]
-    mask: Tensor
-
-
-def attend_packed(query: Tensor, key: Tensor, value: Tensor, texts: Texts) -> Tensor:
+def attend_packed(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int]) -> Tensor:
     """The attention of texts that stand end to end, each to itself.
 
     In float32, and without gradients, the fused kernel is a third faster on processors than
-    `attend`; text by text it needs neither padding nor a mask. Short texts are put side by side for
-    it: there the calls cost more than the padding, above all beside threads that run Python.
+    `attend`; text by text it needs neither padding nor a mask.
 
     Args:
         query: `[tokens, heads, size]`.
         key: `[tokens, heads, size]`.
         value: `[tokens, heads, size]`.
-        texts: Where they are.
+        lengths: Tokens of each text.
 
     Returns:
         `[tokens, heads * size]`.
     """
-    if texts.mask.shape[1] <= SHORT and len(texts.lengths) > 1:
-        return _attend_side_by_side(torch.stack((query, key, value)), texts.mask)
     mixed = torch.empty_like(query)
-    for end, length in zip(accumulate(texts.lengths), texts.lengths, strict=True):
+    for end, length in zip(accumulate(lengths), lengths, strict=True):
         text = slice(end - length, end)
         q, k, v = (part[text].transpose(0, 1)[None] for part in (query, key, value))
         mixed[text] = functional.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1)
     return mixed.flatten(1)
-
-
-def _attend_side_by_side(packed: Tensor, mask: Tensor) -> Tensor:
-    """`[3, tokens, heads, size]` queries, keys and values to `[tokens, heads * size]`."""
-    apart = packed.new_zeros(3, *mask.shape, *packed.shape[2:])
-    apart[:, mask] = packed
-    query, key, value = apart.transpose(2, 3)
-    mixed = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask[:, None, None, :]
-    )
-    return mixed.transpose(1, 2)[mask].flatten(1)
 
 
 class Projections(nn.Module):
@@ -191,13 +155,13 @@ class Attention(nn.Module):
         attended: Tensor = self.output(mixed, states)
         return attended
 
-    def packed(self, states: Tensor, texts: Texts) -> Tensor:
+    def packed(self, states: Tensor, lengths: Sequence[int]) -> Tensor:
         """`[tokens, hidden]` of texts end to end, each attending to itself."""
         own = self.self
         parts = (own.query(states), own.key(states), own.value(states))
         shape = (len(states), own.heads, states.shape[1] // own.heads)
         query, key, value = (part.view(shape) for part in parts)
-        attended: Tensor = self.output(attend_packed(query, key, value, texts), states)
+        attended: Tensor = self.output(attend_packed(query, key, value, lengths), states)
         return attended
 
 
@@ -229,9 +193,9 @@ class EncoderLayer(nn.Module):
         out: Tensor = self.output(self.intermediate(attended), attended)
         return out
 
-    def packed(self, states: Tensor, texts: Texts) -> Tensor:
+    def packed(self, states: Tensor, lengths: Sequence[int]) -> Tensor:
         """`[tokens, hidden]` of texts end to end to the same."""
-        attended = self.attention.packed(states, texts)
+        attended = self.attention.packed(states, lengths)
         out: Tensor = self.output(self.intermediate(attended), attended)
         return out
 
@@ -268,18 +232,15 @@ class EncoderStack(nn.Module):
     def _packed(self, states: Tensor, mask: Tensor) -> Tensor:
         """As `forward`; zero where there is padding."""
         lengths = mask.sum(1).tolist()
-
-        def through(rows: slice) -> Tensor:
-            longest = max(1, *lengths[rows])
-            texts = Texts(lengths[rows], mask[rows, :longest])
-            packed = states[rows, :longest][texts.mask]
+        done = []
+        for rows in _runs(lengths):
+            packed = states[rows][mask[rows]]
             for layer in self.layer:
                 assert isinstance(layer, EncoderLayer)
-                packed = layer.packed(packed, texts)
-            return packed
-
+                packed = layer.packed(packed, lengths[rows])
+            done.append(packed)
         out = torch.zeros_like(states)
-        out[mask] = torch.cat(on_all_cores(through, list(_runs(lengths, _most(lengths)))))
+        out[mask] = torch.cat(done)
         return out
 
 
@@ -288,17 +249,11 @@ def _can_pack(states: Tensor) -> bool:
     return plain and torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
 
 
-def _most(lengths: Sequence[int]) -> int:
-    """Tokens of a run: small enough that all cores have something, unless that is not worth it."""
-    shared = -(-sum(lengths) // (2 * cores())) if cores() > 1 else PACKED_TOKENS
-    return min(PACKED_TOKENS, max(LEAST_TOKENS, shared))
-
-
-def _runs(lengths: Sequence[int], most: int) -> Iterator[slice]:
-    """Neighbouring rows of at most `most` tokens together, one row at least."""
+def _runs(lengths: Sequence[int]) -> Iterator[slice]:
+    """Neighbouring rows of at most `PACKED_TOKENS` tokens together, one row at least."""
     start, tokens = 0, 0
     for row, length in enumerate(lengths):
-        if row > start and tokens + length > most:
+        if row > start and tokens + length > PACKED_TOKENS:
             yield slice(start, row)
             start, tokens = row, 0
         tokens += length

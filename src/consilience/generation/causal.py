@@ -128,7 +128,7 @@ class CausalState:
     def only(self, rows: Tensor) -> "CausalState":
         """What was written for some rows."""
         keys, values = ([part[rows] for part in parts] for parts in (self.keys, self.values))
-        return CausalState(keys, values, self.depth)
+        return CausalState(keys, values, self.depth, self.scratch)
 
     def follow(self, parents: Tensor) -> None:
         """Open end `i` of each row goes on from `parents[row, i]` of the step before."""

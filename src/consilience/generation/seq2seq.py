@@ -24,7 +24,6 @@ from torch.nn import functional
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from consilience.encoding.bert import padding_bias
-from consilience.encoding.cores import on_all_cores, shares
 from consilience.errors import UsageError
 from consilience.generation.attention import NAME, Step, asking
 from consilience.generation.base import Augment, NextToken, Pair, SomeRows, Stretch, TokenRows
@@ -181,17 +180,14 @@ class Seq2SeqGenerator(nn.Module):
     def memorise(self, rows: TokenRows) -> Seq2SeqMemory:
         """Encoder states of rows; differentiable. Columns that are padding everywhere go."""
         length = int(rows.mask.any(0).nonzero().amax()) + 1 if bool(rows.mask.any()) else 1
-        ids, mask = rows.ids[:, :length], rows.mask[:, :length].clone()
+        mask = rows.mask[:, :length].clone()
         # A row without a token attends to its first padding: anything but a mean over nothing.
         mask[:, 0] |= ~mask.any(1)
         parts = parts_of(self.model)
-        bias = padding_bias(mask)
-
-        def states_of(some: slice) -> Tensor:
-            encoded = parts.encoder(input_ids=ids[some], attention_mask=bias[some])
-            return parts.project(encoded.last_hidden_state)
-
-        return Seq2SeqMemory(torch.cat(on_all_cores(states_of, shares(ids))), mask)
+        encoded = parts.encoder(
+            input_ids=rows.ids[:, :length], attention_mask=padding_bias(mask)
+        ).last_hidden_state
+        return Seq2SeqMemory(parts.project(encoded), mask)
 
     @torch.inference_mode()
     def read(self, pairs: Sequence[Pair]) -> Seq2SeqMemory:
@@ -235,7 +231,7 @@ class Seq2SeqGenerator(nn.Module):
             augment=None if augment is None else SomeRows(augment, rows, among),
             cross=cross,
         )
-        return kept, Seq2SeqState(tree, branches, cache, Scratch())
+        return kept, Seq2SeqState(tree, branches, cache, state.scratch)
 
     @torch.inference_mode()
     def begin(self, memory: Seq2SeqMemory) -> tuple[Seq2SeqState, NextToken]:

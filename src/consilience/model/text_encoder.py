@@ -16,7 +16,6 @@ from torch import Tensor
 
 from consilience.encoding import Side, TokenVectors, Vectors
 from consilience.encoding.compact import BATCH_TOKENS, like_lengths
-from consilience.encoding.cores import on_all_cores, shares
 from consilience.model.vectors import PooledEncoder
 
 if TYPE_CHECKING:
@@ -111,8 +110,7 @@ class TextEncoder:
 def _vectors(encoder: PooledEncoder, ids: list[list[int]]) -> Vectors:
     """Rows of ids to vectors, `[rows, dimension]`."""
     padded, mask = _padded(ids, next(encoder.parameters()).device)
-    parts = on_all_cores(lambda rows: encoder(padded[rows], mask[rows]), shares(padded))
-    found: Vectors = torch.cat(parts).float().cpu().numpy()
+    found: Vectors = encoder(padded, mask).float().cpu().numpy()
     return found
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from consilience.encoding.cores import one_core
 from consilience.model import AskOptions, Piece, Rag
 from consilience.model.answering import Clock
 from consilience.model.rag_model import RagModel
@@ -204,8 +203,7 @@ class Desk:
             work = self._next_work()
             if work is not None:
                 self._scribe.read(work)
-            with one_core():  # a token of some questions is too little to be shared
-                self._scribe.write()
+            self._scribe.write()
 
     def _wait_for_work(self) -> bool:
         """Whether there is any; False at the end."""

@@ -1,20 +1,15 @@
-"""The one door: answers to a batch of questions, by whichever search the options name.
-
-Questions have nothing to do with each other, so on a processor every core searches for its share of
-them; what a question gets does not depend on that.
-"""
+"""The one door: answers to a batch of questions, by whichever search the options name."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from consilience.encoding.cores import on_all_cores, shares
 from consilience.errors import UsageError
-from consilience.generation import Generator, NextToken, Shrinking
+from consilience.generation import Generator
 from consilience.model.decoding.opening import Opening, open_answers
 from consilience.model.decoding.options import DecodingOptions, id_fields
-from consilience.model.decoding.result import Decoded, Finished, results
+from consilience.model.decoding.result import Decoded, results
 from consilience.model.decoding.search import Search
 from consilience.model.decoding.thorough import search_passages
 
@@ -41,39 +36,11 @@ def decode(
     """
     check_ids(generator, options)
     opening = open_answers(generator, memory, log_weights)
-
-    def answered(part: tuple[Any, Opening]) -> list[list[Finished]]:
-        if options.search == "exact":
-            return begin_search(generator, *part, options).run()
-        return search_passages(generator, *part, options)
-
-    parts = on_all_cores(answered, _shared(generator, memory, opening))
-    return results([one for part in parts for one in part], opening, generator, options)
-
-
-def _shared(generator: Generator, memory: Any, opening: Opening) -> list[tuple[Any, Opening]]:
-    """The questions in a part for each core, if the generator can go on with some rows only."""
-    parts = shares(opening.log_weights)
-    if len(parts) < 2 or not isinstance(generator, Shrinking):
-        return [(memory, opening)]
-    return [_part(generator, memory, opening, questions) for questions in parts]
-
-
-def _part(
-    generator: Shrinking, memory: Any, opening: Opening, questions: slice
-) -> tuple[Any, Opening]:
-    k = opening.log_weights.shape[1]
-    rows = slice(questions.start * k, questions.stop * k)
-    which = torch.arange(rows.start, rows.stop, device=opening.log_weights.device)
-    kept, state = generator.keep(memory, opening.state, which)
-    part = Opening(
-        state=state,
-        first=NextToken(opening.first.weights[rows], opening.first.totals[rows]),
-        log_weights=opening.log_weights[questions],
-        supports=opening.supports[questions],
-        support=opening.support[questions],
-    )
-    return kept, part
+    if options.search == "exact":
+        answers = begin_search(generator, memory, opening, options).run()
+    else:
+        answers = search_passages(generator, memory, opening, options)
+    return results(answers, opening, generator, options)
 
 
 def begin_search(
