@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from consilience.documents import Document
 from consilience.encoding import load_encoder
 from consilience.store import Store
 from consilience.training.config import TrainConfig
+from consilience.training.run import train
 from consilience.training.settings import parse_settings
+from consilience.training.watching import JsonLog
 from tests.tiny import write_tiny_model
 
 THINGS = ["bank", "ward", "card", "exam", "fee", "hours", "visit", "bus"]
@@ -64,3 +68,22 @@ def config_of(world: dict[str, Path], output: Path, **values: Any) -> TrainConfi
         **values,
     }
     return parse_settings(TrainConfig, settings, source="test")
+
+
+class StopError(BaseException):
+    """Stands for a process that ends between two steps."""
+
+
+def train_until(config: TrainConfig, step: int) -> None:
+    """A run whose process ends once a step was logged."""
+    real = JsonLog.on_log
+
+    def stopping(self: JsonLog, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        real(self, args, state, control, **kwargs)
+        if state.global_step == step:
+            raise StopError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JsonLog, "on_log", stopping)
+        with pytest.raises(StopError):
+            train(config)

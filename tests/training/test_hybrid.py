@@ -23,11 +23,10 @@ from consilience.training import hybrid
 from consilience.training.hybrid import LearnedShares, fused, united
 from consilience.training.run import train
 from consilience.training.session import Session
-from consilience.training.watching import JsonLog
 from consilience.training.work import Work
 from tests.tiny import tiny_tensors, tiny_tokenizer
-from tests.training.small import THINGS, config_of, number_of
-from tests.training.test_run import StopError, moved, same_run
+from tests.training.small import THINGS, config_of, number_of, train_until
+from tests.training.test_run import moved, same_run
 
 K = 3
 
@@ -217,18 +216,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
 ) -> None:
     world = write_world(tmp_path, right="words", start=0.6)
     whole = train(config_of(world, tmp_path / "whole", **SETTINGS))
-    real = JsonLog.on_log
-
-    def stopping(self: JsonLog, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        real(self, args, state, control, **kwargs)
-        if state.global_step == 4:
-            raise StopError
-
-    monkeypatch.setattr(JsonLog, "on_log", stopping)
     config = config_of(world, tmp_path / "parts", **SETTINGS)
-    with pytest.raises(StopError):
-        train(config)
-    monkeypatch.setattr(JsonLog, "on_log", real)
+    train_until(config, 4)
     resumed = train(config)
     assert resumed.resumed_from is not None
     assert resumed.metrics == whole.metrics

@@ -23,10 +23,9 @@ from consilience.training.learner import Learner
 from consilience.training.run import train
 from consilience.training.settings import parse_settings
 from consilience.training.text_aims import TEXT_OBJECTIVES
-from consilience.training.watching import JsonLog
 from tests.training.plain import write_texts
-from tests.training.small import write_world
-from tests.training.test_run import StopError, moved, same_run
+from tests.training.small import train_until, write_world
+from tests.training.test_run import moved, same_run
 
 ENCODER, GENERATOR = {"embeddings", "retriever"}, {"reader", "decoder"}
 MOVES: dict[str, set[str]] = {
@@ -145,17 +144,7 @@ def test_a_run_over_texts_that_was_stopped_goes_on_bit_for_bit(
     world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     train(mixed(world, tmp_path / "whole"))
-    real = JsonLog.on_log
-
-    def stopping(self: JsonLog, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        real(self, args, state, control, **kwargs)
-        if state.global_step == stop + 1:
-            raise StopError
-
-    monkeypatch.setattr(JsonLog, "on_log", stopping)
-    with pytest.raises(StopError):
-        train(mixed(world, tmp_path / "parts"))
-    monkeypatch.setattr(JsonLog, "on_log", real)
+    train_until(mixed(world, tmp_path / "parts"), stop + 1)
     resumed = train(mixed(world, tmp_path / "parts"))
     assert str(resumed.resumed_from).endswith(f"checkpoint-{stop}")
     assert same_run(tmp_path / "whole", tmp_path / "parts")

@@ -18,11 +18,10 @@ from consilience.training.learner import Learner
 from consilience.training.preparing import prepare
 from consilience.training.ranking import FILE, Judge, judge_of, taught
 from consilience.training.run import train
-from consilience.training.watching import JsonLog
 from consilience.training.work import LearnerOptions
 from tests.retrieval.sentence_models import write_cross_encoder
-from tests.training.small import config_of, write_world
-from tests.training.test_run import StopError, moved, same_run
+from tests.training.small import config_of, train_until, write_world
+from tests.training.test_run import moved, same_run
 
 
 @pytest.fixture(scope="module")
@@ -86,26 +85,18 @@ def test_scores_are_asked_once_and_a_run_goes_on_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[str] = []
-    real_score, real_log = CrossEncoded.score, JsonLog.on_log
+    real_score = CrossEncoded.score
 
     def counting(self: CrossEncoded, question: str, passages: Any) -> Any:
         asked.append(question)
         return real_score(self, question, passages)
 
-    def stopping(self: JsonLog, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        real_log(self, args, state, control, **kwargs)
-        if state.global_step == 3:
-            raise StopError
-
     monkeypatch.setattr(CrossEncoded, "score", counting)
     values = taught_by(f"cross-encoder:{cross_encoder}", "kl", **with_negatives(world))
     train(config_of(world, tmp_path / "whole", **values))
     assert len(asked) == 8  # each question stands four times in the file
-    monkeypatch.setattr(JsonLog, "on_log", stopping)
-    with pytest.raises(StopError):
-        train(config_of(world, tmp_path / "parts", **values))
+    train_until(config_of(world, tmp_path / "parts", **values), 3)
     assert len(asked) == 16
-    monkeypatch.setattr(JsonLog, "on_log", real_log)
     assert train(config_of(world, tmp_path / "parts", **values)).resumed_from is not None
     assert len(asked) == 16
     assert same_run(tmp_path / "whole", tmp_path / "parts")

@@ -23,8 +23,7 @@ from consilience.training.collapse import Retrieved
 from consilience.training.config import RANKED, TAUGHT
 from consilience.training.learner import Learner
 from consilience.training.run import Trained, train
-from consilience.training.watching import JsonLog
-from tests.training.small import THINGS, config_of, number_of, write_world
+from tests.training.small import THINGS, config_of, number_of, train_until, write_world
 
 ALL_PARTS = ["question_encoder", "passage_encoder", "generator", "temperature"]
 
@@ -136,10 +135,6 @@ def test_joint_training_learns_to_retrieve_what_only_retrieval_can_answer(
     assert right >= 14
 
 
-class StopError(BaseException):
-    """Stands for a process that ends between two steps."""
-
-
 SETTINGS: dict[str, Any] = {
     "objectives": {"sequence": 1, "info_nce": 0.5},
     "accumulate": 2,
@@ -157,18 +152,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     whole = train(config_of(world, tmp_path / "whole", **SETTINGS))
-    real = JsonLog.on_log
-
-    def stopping(self: JsonLog, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        real(self, args, state, control, **kwargs)
-        if state.global_step == stop + 1:
-            raise StopError
-
-    monkeypatch.setattr(JsonLog, "on_log", stopping)
     config = config_of(world, tmp_path / "parts", **SETTINGS)
-    with pytest.raises(StopError):
-        train(config)
-    monkeypatch.setattr(JsonLog, "on_log", real)
+    train_until(config, stop + 1)
     resumed = train(config)
     assert resumed.resumed_from is not None
     assert resumed.resumed_from.endswith(f"checkpoint-{stop}")

@@ -69,6 +69,23 @@ class Intake:
     ] = "torch"
     quiet: Annotated[bool, Option("--quiet", "-q", help="Show failures only.")] = False
 
+    @property
+    def spread(self) -> "Spread":
+        """How embedding is spread.
+
+        Raises:
+            UsageError: It is written in none of the ways.
+        """
+        from consilience.encoding.spreading import Spread
+
+        return Spread.parse(self.workers)
+
+    @property
+    def batch(self) -> int:
+        """How many passages are embedded at a time: enough that no process waits for another."""
+        spread = self.spread
+        return 64 if spread.alone else 128 * (spread.count or _MACHINES)
+
 
 def add(
     paths: Annotated[
@@ -92,7 +109,6 @@ def add(
             "no file or folder was named", hint="name at least one: consilience add PATH"
         )
     screen = Screen(output)
-    _spread_of(intake)
     with _encoder(model, intake, screen) as encoder, _opened(store, encoder, intake) as opened:
         renewed = _re_embed(opened, encoder, intake, screen) if intake.re_embed else 0
         report = _take_in(opened, paths or [], intake, screen)
@@ -106,9 +122,8 @@ def add(
 @contextmanager
 def _encoder(model: str | None, intake: Intake, screen: Screen) -> Iterator["Encoder | None"]:
     """The encoder that was asked for; None for the store's own, loaded only if it is needed."""
-    spread = _spread_of(intake)
-    if not spread.alone:
-        with _spread(model, intake, spread) as encoder:
+    if not intake.spread.alone:
+        with _spread(model, intake) as encoder:
             yield encoder
         if encoder.lost:
             screen.note(screen.words.workers_lost.format(count=encoder.lost))
@@ -120,20 +135,9 @@ def _encoder(model: str | None, intake: Intake, screen: Screen) -> Iterator["Enc
         yield one
 
 
-def _spread_of(intake: Intake) -> "Spread":
-    """How the work is spread.
-
-    Raises:
-        UsageError: It is written in none of the ways.
-    """
-    from consilience.encoding.spreading import Spread
-
-    return Spread.parse(intake.workers)
-
-
-def _spread(model: str | None, intake: Intake, spread: "Spread") -> "WorkerEncoder | RayEncoder":
+def _spread(model: str | None, intake: Intake) -> "WorkerEncoder | RayEncoder":
     """The encoder in several processes, or in actors of Ray, which the weights are sent to."""
-    backend = intake.encoder_backend
+    spread, backend = intake.spread, intake.encoder_backend
     if not spread.ray:
         from consilience.encoding.workers import WorkerEncoder
 
@@ -170,17 +174,11 @@ def _re_embed(store: "Store", encoder: "Encoder | None", intake: Intake, screen:
     """Make all vectors anew; how many texts were embedded."""
     assert encoder is not None
     with shown(screen, quiet=intake.quiet) as listener:
-        report = store.re_embed(encoder, batch=_batch(intake), progress=listener)
+        report = store.re_embed(encoder, batch=intake.batch, progress=listener)
     if not (screen.json or intake.quiet):
         counts = {"embedded": report.embedded, "passages": report.passages}
         screen.line(screen.words.re_embedded.format(**counts))
     return report.embedded
-
-
-def _batch(intake: Intake) -> int:
-    """How many passages are embedded at a time: enough that no process waits for another."""
-    spread = _spread_of(intake)
-    return 64 if spread.alone else 128 * (spread.count or _MACHINES)
 
 
 def _take_in(store: "Store", paths: list[Path], intake: Intake, screen: Screen) -> "AddReport":
@@ -189,7 +187,7 @@ def _take_in(store: "Store", paths: list[Path], intake: Intake, screen: Screen) 
 
     access = tuple(intake.access or ())
     options = AddOptions(
-        contributor=intake.contributor, access=access, prune=intake.prune, batch=_batch(intake)
+        contributor=intake.contributor, access=access, prune=intake.prune, batch=intake.batch
     )
     with shown(screen, quiet=intake.quiet or not paths) as listener:
         try:

@@ -23,11 +23,9 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any, Self
 
-import numpy as np
-
 from consilience.encoding.base import Encoder, Side, Vectors
 from consilience.encoding.crews import PATIENCE, Batch, LostError, Team
-from consilience.encoding.workers import CHUNK
+from consilience.encoding.workers import chunks_of, end_to_end
 from consilience.errors import (
     BusyError,
     ConsilienceError,
@@ -128,9 +126,8 @@ class RayEncoder:
         return self._encoded("questions", questions)
 
     def _encoded(self, side: Side, texts: Sequence[str]) -> Vectors:
-        chunks = [list(texts[at : at + CHUNK]) for at in range(0, len(texts), CHUNK)]
-        found = self._team().results([(side, chunk) for chunk in chunks]) if chunks else []
-        return np.concatenate([np.zeros((0, self.dimension), np.float32), *found])
+        chunks = chunks_of(side, texts)
+        return end_to_end(self._team().results(chunks) if chunks else [], self.dimension)
 
     def _team(self) -> Team:
         if self._lent is None:

@@ -29,6 +29,16 @@ CHUNK = 64
 _ATTEMPTS = 4  # to encode something before it is given up
 
 
+def chunks_of(side: Side, texts: Sequence[str]) -> list[tuple[Side, list[str]]]:
+    """Texts as workers are handed them, `CHUNK` at a time."""
+    return [(side, list(texts[at : at + CHUNK])) for at in range(0, len(texts), CHUNK)]
+
+
+def end_to_end(found: Sequence[Vectors], dimension: int) -> Vectors:
+    """The vectors of chunks as those of all texts, `[texts, dimension]`."""
+    return np.concatenate([np.zeros((0, dimension), np.float32), *found])
+
+
 class WorkerEncoder:
     """Implements `Encoder` in several processes. Use it in a `with` statement, or `close` it.
 
@@ -90,9 +100,8 @@ class WorkerEncoder:
         return self._encoded("questions", questions)
 
     def _encoded(self, side: Side, texts: Sequence[str]) -> Vectors:
-        chunks = [list(texts[at : at + CHUNK]) for at in range(0, len(texts), CHUNK)]
-        found: list[Vectors] = self._done(_encode, [(side, chunk) for chunk in chunks])
-        return np.concatenate([np.zeros((0, self.dimension), np.float32), *found])
+        found: list[Vectors] = self._done(_encode, chunks_of(side, texts))
+        return end_to_end(found, self.dimension)
 
     def _done(self, task: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """What the calls return, in their order, done again where processes died."""

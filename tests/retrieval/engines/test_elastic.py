@@ -16,7 +16,7 @@ import pytest
 from consilience.documents import Document
 from consilience.errors import DamagedError, DependencyError, RemoteError, UsageError
 from consilience.retrieval import Tuning
-from consilience.retrieval.engines import Copy, Limits, Publisher, PublishReport, open_engine
+from consilience.retrieval.engines import Limits, Publisher, open_engine
 from consilience.retrieval.engines import runs as runs_module
 from consilience.retrieval.engines.base import Engine, MovedError, Published, UnavailableError
 from consilience.retrieval.engines.elastic.dialects import DIALECTS
@@ -25,6 +25,7 @@ from consilience.retrieval.engines.runs import Ledger
 from consilience.retrieval.ranking import EVERYTHING, Scope
 from consilience.store import Store, Where
 from tests.retrieval.corpus import fill
+from tests.retrieval.engines.acting import RunsContract, publish, search
 from tests.searchserver import Handler, serving
 from tests.servers import SEARCH_SERVERS
 
@@ -44,15 +45,6 @@ def engine(url: str) -> Iterator[Engine]:
     opened.close()
 
 
-def publish(store: Store, engine: Engine, *, replace: bool = False) -> PublishReport:
-    return Publisher(store, engine, replace=replace).catch_up()
-
-
-def search(engine: Engine, question: str) -> list[str]:
-    found = Copy(engine).retriever("bm25").search(question, k=20)
-    return [hit.passage.source for hit in found]
-
-
 def looked(url: str, path: str) -> Any:
     """What the server itself says; `{}` is the copy."""
     place, _, copy = url.partition("?copy=")
@@ -65,7 +57,7 @@ def indices(url: str) -> set[str]:
     return {name.removeprefix(copy) for name in looked(url, "/{}-*/_settings")}
 
 
-class TestShelves:
+class TestShelves(RunsContract):
     def test_a_tuning_that_shapes_the_index_makes_it_anew(
         self, store: Store, engine: Engine
     ) -> None:
@@ -129,19 +121,6 @@ class TestShelves:
         assert publish(store, engine).added == 2
         assert looked(url, f"/{{}}{shelf}/_count")["count"] == 3
         assert search(engine, "annual leave") == ["leave"]
-
-    def test_what_could_not_be_swept_is_not_seen(
-        self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def fail(ledger: object) -> None:
-            raise RemoteError("no")
-
-        fill(store, "leave", "loans")
-        publish(store, engine)
-        monkeypatch.setattr(engine._shelves, "sweep", fail)  # type: ignore[attr-defined]
-        store.remove("leave")
-        assert publish(store, engine).removed == 1
-        assert search(engine, "annual leave interest") == ["loans"]
 
     def test_a_publisher_that_was_overtaken_begins_again(
         self, store: Store, engine: Engine, url: str

@@ -16,7 +16,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import bm25s
 import grpc
 import numpy as np
 import pytest
@@ -25,16 +24,16 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc
 from consilience.documents import Document
 from consilience.errors import DamagedError, DependencyError, RemoteError, UsageError
 from consilience.retrieval import Tuning
-from consilience.retrieval.engines import Copy, Limits, Publisher, PublishReport, open_engine
+from consilience.retrieval.engines import Copy, Limits, open_engine
 from consilience.retrieval.engines.address import Address
-from consilience.retrieval.engines.base import Engine, Published, Terms, UnavailableError, asked
+from consilience.retrieval.engines.base import Engine, Published, UnavailableError
 from consilience.retrieval.engines.milvus import shelves
 from consilience.retrieval.engines.milvus.ledgers import Ledgers
 from consilience.retrieval.engines.milvus.wire import ONCE, Wire
 from consilience.retrieval.engines.runs import Kept, Ledger
-from consilience.retrieval.ranking import EVERYTHING
 from consilience.store import Store
-from tests.retrieval.corpus import QUESTIONS, fill
+from tests.retrieval.corpus import fill
+from tests.retrieval.engines.acting import RunsContract, publish, rankings_as_bm25s, search
 from tests.retrieval.engines.test_elastic import answering
 from tests.searchserver import serving
 from tests.servers import Urls
@@ -53,15 +52,6 @@ def engine(url: str) -> Iterator[Engine]:
     opened = open_engine(url)
     yield opened
     opened.close()
-
-
-def publish(store: Store, engine: Engine, *, replace: bool = False) -> PublishReport:
-    return Publisher(store, engine, replace=replace).catch_up()
-
-
-def search(engine: Engine, question: str, mode: Any = "bm25", **options: Any) -> list[str]:
-    found = Copy(engine).retriever(mode).search(question, k=20, **options)
-    return [hit.passage.source for hit in found]
 
 
 def wire_of(engine: Engine) -> Wire:
@@ -89,23 +79,7 @@ class TestBm25:
     def test_scores_are_those_of_an_independent_implementation(
         self, store: Store, engine: Engine, k1: float, b: float
     ) -> None:
-        fill(store)
-        Tuning(k1=k1, b=b).keep(store)
-        publish(store, engine)
-        rows = [row for batch in store.changes(0).added for row in batch]
-        passages = store.passages([row.number for row in rows])
-        tokens = [[*Terms.of(passages[row.number]).text.elements()] for row in rows]
-        index = bm25s.BM25(method="lucene", k1=k1, b=b)
-        index.index(tokens, show_progress=False)
-        for question in QUESTIONS:
-            wanted = asked(question)
-            ranking = engine.read(
-                lambda view, wanted=wanted: view.rank_lexical(wanted, depth=20, scope=EVERYTHING)
-            )
-            known = [token for token in wanted.elements() if any(token in one for one in tokens)]
-            scores = (1 + k1) * index.get_scores(known)
-            expected = {r.number: s for r, s in zip(rows, scores, strict=True) if s > 0}
-            assert dict(ranking) == pytest.approx(expected, rel=1e-4)
+        for ranking in rankings_as_bm25s(store, engine, k1=k1, b=b):
             assert ranking == sorted(ranking, key=lambda one: (-one[1], one[0]))
 
     def test_words_of_the_title_count_in_whole_repetitions(
@@ -174,7 +148,7 @@ class TestEntries:
         assert copied.vectors.dtype == kept.vectors.dtype
 
 
-class TestShelves:
+class TestShelves(RunsContract):
     def test_what_nobody_sees_is_swept(self, store: Store, engine: Engine, url: str) -> None:
         fill(store)
         publish(store, engine)
@@ -183,38 +157,6 @@ class TestShelves:
         store.add(Document("New.", source="new"))
         publish(store, engine)
         assert sorted(collections(engine, Address.parse(url).copy).values()) == [0, 10]
-
-    def test_what_could_not_be_swept_is_not_seen(
-        self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def fail(ledger: object) -> None:
-            raise RemoteError("no")
-
-        fill(store, "leave", "loans")
-        publish(store, engine)
-        monkeypatch.setattr(engine._shelves, "sweep", fail)  # type: ignore[attr-defined]
-        store.remove("leave")
-        assert publish(store, engine).removed == 1
-        assert search(engine, "annual leave interest") == ["loans"]
-
-    def test_a_publisher_that_was_overtaken_begins_again(
-        self, store: Store, engine: Engine
-    ) -> None:
-        fill(store, "loans")
-        publish(store, engine)
-        fill(store, "leave")
-        overtaken = []
-
-        def overtake(done: int, total: int) -> None:
-            if not overtaken:
-                overtaken.append(True)
-                store.remove("leave")
-                store.add(Document("Annual leave is over.", source="news"))
-                publish(store, engine)
-
-        report = Publisher(store, engine, heard=overtake).catch_up()
-        assert report.generation == store.sequence
-        assert search(engine, "annual leave interest") == ["news", "loans"]
 
     def test_a_collection_that_was_released_is_loaded_again(
         self, store: Store, engine: Engine, url: str

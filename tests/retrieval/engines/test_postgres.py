@@ -24,7 +24,7 @@ from consilience.errors import (
     VersionError,
 )
 from consilience.retrieval import Tuning
-from consilience.retrieval.engines import Copy, Limits, Publisher, PublishReport, open_engine
+from consilience.retrieval.engines import Limits, open_engine
 from consilience.retrieval.engines.address import Address
 from consilience.retrieval.engines.base import (
     Engine,
@@ -39,6 +39,7 @@ from consilience.retrieval.ranking import EVERYTHING, Scope
 from consilience.store import Store, Where
 from tests.retrieval.corpus import QUESTIONS, TEXTS, fill
 from tests.retrieval.encoders import TrigramEncoder
+from tests.retrieval.engines.acting import publish, search
 
 QUICK = Limits(connect=2, search=0.5, publish=5, attempts=2, pause=0.01)
 CANARY = "c4n4ry-pässword"
@@ -64,15 +65,6 @@ def rows(url: str, sql: str, *values: Any) -> list[Any]:
     ) as connection:
         cursor = connection.execute(sql.replace("{}", address.copy), values)
         return cursor.fetchall() if cursor.description else []
-
-
-def search(engine: Engine, question: str, **options: Any) -> list[str]:
-    found = Copy(engine).retriever("bm25").search(question, k=20, **options)
-    return [hit.passage.source for hit in found]
-
-
-def publish(store: Store, engine: Engine, *, replace: bool = False) -> PublishReport:
-    return Publisher(store, engine, replace=replace).catch_up()
 
 
 class TestBm25:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from consilience.retrieval.ranking import EVERYTHING
 from consilience.store import Store
 from tests.retrieval.corpus import TEXTS, fill
 from tests.retrieval.encoders import TrigramEncoder
+from tests.retrieval.engines.acting import publish, search
 from tests.servers import MILVUS_SERVERS, SEARCH_SERVERS
 
 SERVERS = ["postgres_url", *SEARCH_SERVERS, *MILVUS_SERVERS]
@@ -45,15 +45,6 @@ def engine(url: str) -> Iterator[Engine]:
     opened = open_engine(url)
     yield opened
     opened.close()
-
-
-def search(engine: Engine, question: str, **options: Any) -> list[str]:
-    found = Copy(engine).retriever("bm25").search(question, k=20, **options)
-    return [hit.passage.source for hit in found]
-
-
-def publish(store: Store, engine: Engine, *, replace: bool = False) -> PublishReport:
-    return Publisher(store, engine, replace=replace).catch_up()
 
 
 class TestPublishing:

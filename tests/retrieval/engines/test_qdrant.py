@@ -10,17 +10,16 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-import bm25s
 import pytest
 
 from consilience.documents import Document
 from consilience.errors import BusyError, DamagedError, DependencyError, RemoteError, UsageError
 from consilience.retrieval import Tuning
-from consilience.retrieval.engines import Copy, Limits, Publisher, PublishReport, open_engine
-from consilience.retrieval.engines.base import Engine, Terms, UnavailableError, asked
-from consilience.retrieval.ranking import EVERYTHING
+from consilience.retrieval.engines import Limits, Publisher, open_engine
+from consilience.retrieval.engines.base import Engine, UnavailableError
 from consilience.store import Store
 from tests.retrieval.corpus import QUESTIONS, fill
+from tests.retrieval.engines.acting import RunsContract, publish, rankings_as_bm25s, search
 from tests.retrieval.engines.test_elastic import answering
 from tests.searchserver import Handler, serving
 from tests.servers import Urls
@@ -41,15 +40,6 @@ def engine(url: str) -> Iterator[Engine]:
     opened.close()
 
 
-def publish(store: Store, engine: Engine, *, replace: bool = False) -> PublishReport:
-    return Publisher(store, engine, replace=replace).catch_up()
-
-
-def search(engine: Engine, question: str) -> list[str]:
-    found = Copy(engine).retriever("bm25").search(question, k=20)
-    return [hit.passage.source for hit in found]
-
-
 def collections(engine: Engine) -> dict[str, int]:
     """How many points there are, by the name of the collection without the copy's."""
 
@@ -66,23 +56,7 @@ class TestBm25:
     def test_scores_are_those_of_an_independent_implementation(
         self, store: Store, engine: Engine, k1: float, b: float
     ) -> None:
-        fill(store)
-        Tuning(k1=k1, b=b).keep(store)
-        publish(store, engine)
-        rows = [row for batch in store.changes(0).added for row in batch]
-        passages = store.passages([row.number for row in rows])
-        tokens = [[*Terms.of(passages[row.number]).text.elements()] for row in rows]
-        index = bm25s.BM25(method="lucene", k1=k1, b=b)
-        index.index(tokens, show_progress=False)
-        for question in QUESTIONS:
-            wanted = asked(question)
-            ranking = engine.read(
-                lambda view, wanted=wanted: view.rank_lexical(wanted, depth=20, scope=EVERYTHING)
-            )
-            known = [token for token in wanted.elements() if any(token in one for one in tokens)]
-            scores = (1 + k1) * index.get_scores(known)
-            expected = {r.number: s for r, s in zip(rows, scores, strict=True) if s > 0}
-            assert dict(ranking) == pytest.approx(expected, rel=1e-4)
+        assert len(rankings_as_bm25s(store, engine, k1=k1, b=b)) == len(QUESTIONS)
 
     def test_words_of_the_title_count_as_often_as_the_tuning_says(
         self, store: Store, engine: Engine
@@ -95,7 +69,7 @@ class TestBm25:
             assert search(engine, "leave") == found
 
 
-class TestShelves:
+class TestShelves(RunsContract):
     def test_what_nobody_sees_is_swept(self, store: Store, engine: Engine) -> None:
         fill(store)
         publish(store, engine)
@@ -104,38 +78,6 @@ class TestShelves:
         store.add(Document("New.", source="new"))
         publish(store, engine)
         assert sorted(collections(engine).values()) == [1, 11]  # the ledger; entries, the average
-
-    def test_what_could_not_be_swept_is_not_seen(
-        self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def fail(ledger: object) -> None:
-            raise RemoteError("no")
-
-        fill(store, "leave", "loans")
-        publish(store, engine)
-        monkeypatch.setattr(engine._shelves, "sweep", fail)  # type: ignore[attr-defined]
-        store.remove("leave")
-        assert publish(store, engine).removed == 1
-        assert search(engine, "annual leave interest") == ["loans"]
-
-    def test_a_publisher_that_was_overtaken_begins_again(
-        self, store: Store, engine: Engine
-    ) -> None:
-        fill(store, "loans")
-        publish(store, engine)
-        fill(store, "leave")
-        overtaken = []
-
-        def overtake(done: int, total: int) -> None:
-            if not overtaken:
-                overtaken.append(True)
-                store.remove("leave")
-                store.add(Document("Annual leave is over.", source="news"))
-                publish(store, engine)
-
-        report = Publisher(store, engine, heard=overtake).catch_up()
-        assert report.generation == store.sequence
-        assert search(engine, "annual leave interest") == ["news", "loans"]
 
     def test_of_two_that_publish_first_one_comes_second(self, store: Store, engine: Engine) -> None:
         fill(store, "loans")
