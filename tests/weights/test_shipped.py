@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from consilience import Answer, Rag, Store
 from consilience.encoding.folder import shipped_folder
+from consilience.encoding.narrow import NarrowMatrix
 from consilience.evaluation import f1
 from consilience.model import AskOptions
 
@@ -110,3 +113,25 @@ def test_odd_questions_get_an_answer_or_an_abstention(
     answer = ask(rag, store, question, fusion=fusion, beams=2)
     assert answer.abstained or answer.text
     assert 0.0 <= answer.confidence <= 1.0
+
+
+def test_made_ready_for_many_questions_it_says_the_same(
+    rag: Rag, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [one["question"] for one in questions(answerable=True)[:6]]
+    before = [ask(rag, store, one) for one in asked]
+    calls = []
+    product = NarrowMatrix.product
+
+    def spy(self: NarrowMatrix, rows: Tensor) -> Tensor:
+        calls.append(rows.shape)
+        return product(self, rows)
+
+    monkeypatch.setattr(NarrowMatrix, "product", spy)
+    rag.narrow()
+    after = [ask(rag, store, one) for one in asked]
+    assert bool(calls) is ("fbgemm" in torch.backends.quantized.supported_engines)
+    assert [one.text for one in after] == [one.text for one in before]
+    for one, other in zip(before, after, strict=True):
+        assert other.posterior == pytest.approx(one.posterior, abs=1e-4)
+        assert other.confidence == pytest.approx(one.confidence, abs=1e-4)

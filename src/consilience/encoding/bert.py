@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from consilience.encoding.narrow import Linear, Narrowable
+
 PACKED_TOKENS = 2048
 """Tokens that go through all layers together when nothing is padded; what they need stays near the
 processor."""
@@ -35,7 +37,7 @@ class TransformerShape:
     layer_norm_eps: float = 1e-12
 
 
-class Embeddings(nn.Module):
+class Embeddings(Narrowable):
     """Word, position and segment vectors, summed and normalised."""
 
     def __init__(self, shape: TransformerShape) -> None:
@@ -55,6 +57,10 @@ class Embeddings(nn.Module):
         )
         normalised: Tensor = self.LayerNorm(embedded)
         return normalised
+
+    def matrix(self) -> tuple[Tensor, None]:
+        """The word vectors: their products with states are logits over the vocabulary."""
+        return self.word_embeddings.weight, None
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
@@ -113,9 +119,9 @@ class Projections(nn.Module):
     def __init__(self, shape: TransformerShape) -> None:
         super().__init__()
         self.heads = shape.heads
-        self.query = nn.Linear(shape.hidden_size, shape.hidden_size)
-        self.key = nn.Linear(shape.hidden_size, shape.hidden_size)
-        self.value = nn.Linear(shape.hidden_size, shape.hidden_size)
+        self.query = Linear(shape.hidden_size, shape.hidden_size)
+        self.key = Linear(shape.hidden_size, shape.hidden_size)
+        self.value = Linear(shape.hidden_size, shape.hidden_size)
 
     def split(self, projected: Tensor) -> Tensor:
         """`[rows, length, hidden]` to `[rows, heads, length, size]`."""
@@ -132,7 +138,7 @@ class Residual(nn.Module):
 
     def __init__(self, size_in: int, size_out: int, eps: float) -> None:
         super().__init__()
-        self.dense = nn.Linear(size_in, size_out)
+        self.dense = Linear(size_in, size_out)
         self.LayerNorm = nn.LayerNorm(size_out, eps=eps)
 
     def forward(self, states: Tensor, skip: Tensor) -> Tensor:
@@ -170,7 +176,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, shape: TransformerShape) -> None:
         super().__init__()
-        self.dense = nn.Linear(shape.hidden_size, shape.intermediate_size)
+        self.dense = Linear(shape.hidden_size, shape.intermediate_size)
 
     def forward(self, states: Tensor) -> Tensor:
         """`[..., hidden]` to `[..., intermediate]`."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from consilience.encoding.base import Side, TokenVectors, Vectors
 from consilience.encoding.bert import Embeddings, EncoderStack, TransformerShape, mean_pool
 from consilience.encoding.folder import ModelConfig, ModelFolder, open_folder
+from consilience.encoding.narrow import narrow
 from consilience.encoding.tokenizer import SPECIAL, SubwordTokenizer
 
 BATCH_TOKENS = 4096
@@ -107,6 +108,10 @@ class CompactEncoder:
                 plain = ["" if word in SPECIAL else word for word in words]
                 found[place] = TokenVectors(plain, states[row, : lengths[place]].cpu().numpy())
         return [found[place] for place in range(len(texts))]
+
+    def narrow(self) -> None:
+        """Get ready for many questions: see `encoding.narrow`."""
+        narrow(self.asking)
 
     @torch.inference_mode()
     def _states(self, ids: Tensor, mask: Tensor, layers: EncoderStack) -> Tensor:

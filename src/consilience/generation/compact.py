@@ -14,6 +14,7 @@ from torch.nn import functional
 from consilience.encoding.bert import Embeddings, EncoderStack
 from consilience.encoding.compact import assign, build_embeddings, fastest_dtype, shape_of
 from consilience.encoding.folder import ModelConfig, ModelFolder
+from consilience.encoding.narrow import narrow
 from consilience.encoding.tokenizer import SubwordTokenizer
 from consilience.generation.base import LEAST, NextToken, Pair, Stretch, TokenRows
 from consilience.generation.copying import CopyDecoder, DecoderCache, Source, SourceMemory
@@ -75,6 +76,10 @@ class CompactGenerator(torch.nn.Module):
     def device(self) -> torch.device:
         """Where the weights live."""
         return self.embeddings.word_embeddings.weight.device
+
+    def narrow(self) -> None:
+        """Get ready for many answers: see `encoding.narrow`."""
+        narrow(self.embeddings, self.decoder)
 
     def rows(self, pairs: Sequence[Pair]) -> TokenRows:
         """Questions and passages as padded ids, one row each."""

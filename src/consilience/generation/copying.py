@@ -294,7 +294,7 @@ class CopyDecoder(nn.Module):
     def vocabulary_logits(self, states: Tensor, embeddings: Embeddings) -> Tensor:
         """Logits over the vocabulary, tied to the embeddings, `[..., vocabulary]`, float32."""
         transformed: Tensor = self.transform(functional.gelu(states), states)
-        logits = functional.linear(transformed, embeddings.word_embeddings.weight, None)
+        logits = embeddings.product(transformed)
         return logits.float().add_(self.bias.float())
 
     def pointer_logits(self, states: Tensor, memory: SourceMemory) -> Tensor:

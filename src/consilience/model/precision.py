@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from consilience.encoding.narrow import Linear
 from consilience.errors import UsageError
 from consilience.model.rag_model import RagModel
 
@@ -51,6 +52,10 @@ def set_precision(model: RagModel, precision: Precision) -> None:
 
 
 def _quantise(module: nn.Module) -> None:
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Linear):
+                setattr(parent, name, layer.plain())
     layers = {
         name: torch.ao.quantization.default_dynamic_qconfig
         for name, layer in module.named_modules()

@@ -185,12 +185,13 @@ class Service:
         return float(self.store.sequence)
 
     def warm_up(self) -> None:
-        """Bring the indexes up to date in the background, so that the first search is quick."""
+        """Get model and indexes ready in the background, so that the first search is quick."""
         self._warming = threading.Thread(target=self._warm, name="warm-up", daemon=True)
         self._warming.start()
 
     def _warm(self) -> None:
         try:
+            self.rag.narrow()
             if len(self.store):
                 self.rag.retriever(self.store).search("a", k=1)
         except Exception as error:  # noqa: BLE001 - the edge: the thread's own, and nobody waits
