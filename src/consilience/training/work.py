@@ -109,7 +109,25 @@ class Work:
         return exact(encoder(*self._ids(questions)))
 
     def passage_vectors(self, passages: Sequence[Context]) -> Tensor:
-        """`[passages, size]`, float32, with gradient where the passage encoder learns."""
+        """`[passages, size]`, float32, with gradient where the passage encoder learns.
+
+        Where it does not, those that the store holds are its own, as every search will compare
+        them.
+        """
+        index = self.learner.index
+        if self.options.moving or index is None:
+            return self._encoded(passages)
+        places = [index.place(one.id) for one in passages]
+        new = [one for one, place in zip(passages, places, strict=True) if place is None]
+        held = torch.tensor([place for place in places if place is not None], dtype=torch.long)
+        there = torch.tensor([place is not None for place in places])
+        found = index.vectors.new_empty(len(passages), index.vectors.shape[1])
+        found[there] = index.vectors[held]
+        if new:
+            found[~there] = self._encoded(new).detach().to(found.device)
+        return found.to(self.generator.device)
+
+    def _encoded(self, passages: Sequence[Context]) -> Tensor:
         encoder = _needed(self.model.passage_encoder, "passage_encoder")
         texts = [embedding_text(one.title, one.text) for one in passages]
         with torch.set_grad_enabled(self.options.moving and torch.is_grad_enabled()):
@@ -166,7 +184,7 @@ class Work:
         """The best `k` of more by vectors of the encoder as it is now; the index keeps those."""
         places = sorted(set(found.places[found.present].tolist()))
         with torch.no_grad():
-            index.replace(torch.tensor(places), self.passage_vectors(self._contexts(places)))
+            index.replace(torch.tensor(places), self._encoded(self._contexts(places)))
         scores = self._scores(index.at(found.places).vectors, found.present)
         best = scores.topk(min(self.options.k, scores.shape[1]), dim=1).indices.cpu()
         return index.at(found.places.gather(1, best))
