@@ -35,10 +35,12 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from torch import Tensor
 
 from consilience import Rag, Store, evaluate
 from consilience.documents import Document, Passage
+from consilience.encoding import Encoder, Vectors, load_encoder
 from consilience.errors import ConsilienceError
 from consilience.evaluation import EvaluationOptions, Scoring
 from consilience.federation.assembling import federate, resident, simulate
@@ -247,6 +249,25 @@ class Place:
         return self.folder / f"{split}.jsonl"
 
 
+class Remembering:
+    """An encoder that reads no passage twice: each lies in its owner's store and in that of all."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._known: dict[str, NDArray[np.float32]] = {}
+        self.fingerprint, self.dimension = encoder.fingerprint, encoder.dimension
+
+    def encode_questions(self, questions: Sequence[str]) -> Vectors:
+        """As the encoder."""
+        return self._encoder.encode_questions(questions)
+
+    def encode_passages(self, passages: Sequence[str]) -> Vectors:
+        """As the encoder, once."""
+        new = [text for text in dict.fromkeys(passages) if text not in self._known]
+        self._known.update(zip(new, self._encoder.encode_passages(new), strict=True))
+        return np.stack([self._known[text] for text in passages])
+
+
 def prepared(work: Path, setup: Setup, data: Path | None) -> tuple[list[Place], Path]:
     """The organisations of a corpus, and a store with the documents of all; made once."""
     sizes = f"{setup.documents}-{setup.train}-{setup.dev}"
@@ -255,7 +276,7 @@ def prepared(work: Path, setup: Setup, data: Path | None) -> tuple[list[Place], 
     names = sorted(one.name for one in source.iterdir() if one.is_dir() and one.name[0] != "_")
     places = [Place(name, folder / name) for name in names]
     if not (folder / "ready").exists():
-        encoder = Rag.load().encoder
+        encoder = Remembering(load_encoder())
         with Store.open(folder / "all", encoder=encoder) as everything:
             for place in places:
                 with Store.open(place.store, encoder=encoder) as store:

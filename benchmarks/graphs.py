@@ -10,8 +10,6 @@ a conversation. Weights were chosen on questions of train; those of dev were onl
 """
 
 import argparse
-import gzip
-import json
 import os
 import random
 import statistics
@@ -27,17 +25,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-import numpy as np
-
 from consilience.documents import Document, read_document, triples_of
 from consilience.documents.triples import Triple, iri_of, literal_of
-from consilience.encoding import Encoder, Vectors, load_encoder
+from consilience.encoding import Encoder, load_encoder
 from consilience.retrieval import Mode
 from consilience.retrieval.graph import LinkedRanker
 from consilience.retrieval.opening import lexical_ranker
 from consilience.retrieval.ranking import PassageRetriever, Ranker
 from consilience.retrieval.tuning import Tuning
 from consilience.store import Store
+from data_sets import NoVectors, rows
 
 SETS = ("kgclue", "pathquestion", "kdconv")
 SPLITS = ("train", "dev")
@@ -58,25 +55,7 @@ class Question:
     facts: tuple[Fact, ...]
 
 
-class NoVectors:
-    """Stands in where only BM25 is measured: a store wants a vector for each passage."""
-
-    fingerprint = "no-vectors"
-    dimension = 8
-
-    def encode_passages(self, passages: Sequence[str]) -> Vectors:
-        """The same vector for all."""
-        return np.full((len(passages), 8), 8**-0.5, np.float32)
-
-    encode_questions = encode_passages
-
-
 # Graphs and questions.
-
-
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        yield from map(json.loads, file)
 
 
 def spaced(name: str) -> str:

@@ -19,6 +19,7 @@ import platform
 import random
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -28,13 +29,17 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from consilience import Passage, Store
 from consilience.encoding import Encoder, load_encoder
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
 
 PASSAGES = 100_000
 CHARACTERS = 500
@@ -281,12 +286,50 @@ async def streams(at: tuple[str, int], questions: Sequence[str]) -> tuple[Tally,
     return firsts, wholes
 
 
+def watched(at: tuple[str, int], question: str, seconds: float, told: "Queue[Any]") -> None:
+    """One client more, calm and in a process of its own: what each of its searches came to.
+
+    A client that sends a thousand requests a second is out of breath itself, and its times are as
+    much its own as the server's.
+    """
+    text = json.dumps({"question": question, "k": 5, "mode": "hybrid"}).encode()
+    head = f"POST /v1/search HTTP/1.1\r\nHost: {at[0]}:{at[1]}\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        begun = time.perf_counter()
+        with socket.create_connection(at) as connection:
+            connection.sendall(head.encode() + text)
+            status = connection.recv(65536).split()[1].decode()
+        told.put((status, time.perf_counter() - begun))
+        time.sleep(0.05)
+    told.put(None)
+
+
+def noticed(told: "Queue[Any]") -> Tally:
+    """What the calm client was refused."""
+    tally = Tally()
+    for status, seconds in iter(told.get, None):
+        tally.outcomes[status] += 1
+        if status != "200":
+            tally.seconds.append(seconds)
+    return tally
+
+
 async def overload(
     at: tuple[str, int], texts: Sequence[str], *, rate: float, seconds: float
-) -> tuple[Tally, Tally, float]:
-    """Many times what the server can: those answered, those refused, and seconds to normal."""
-    draw = random.Random(3)
+) -> tuple[Tally, Tally, Tally, float]:
+    """Many times what the server can.
+
+    Returns:
+        Those answered, those refused, those of a calm client that were refused, and the seconds
+        until things are normal again.
+    """
+    draw, told = random.Random(3), get_context("spawn").Queue()
     send, answered, refused = searching(texts, draw, "hybrid"), Tally(), Tally()
+    calm = get_context("spawn").Process(
+        target=watched, args=(at, question_of(draw.choice(texts), draw), seconds, told)
+    )
 
     async def noted(connection: Connection) -> str:
         begun = time.perf_counter()
@@ -296,6 +339,7 @@ async def overload(
         tally.seconds.append(time.perf_counter() - begun)
         return outcome
 
+    calm.start()
     await open_loop(at, noted, rate=rate, seconds=seconds, connections=600)
     begun, quick = time.perf_counter(), 0
     connection = Connection(*at)
@@ -304,7 +348,10 @@ async def overload(
         outcome = await send(connection)
         quick = quick + 1 if outcome == "200" and time.perf_counter() - start < 0.1 else 0
     await connection.close()
-    return answered, refused, time.perf_counter() - begun
+    back = time.perf_counter() - begun
+    found = await asyncio.to_thread(noticed, told)
+    calm.join()
+    return answered, refused, found, back
 
 
 async def soak(
@@ -428,12 +475,13 @@ async def measured(
         rows += [first.row("200 streams at once: first token"), whole.row("200 streams: the end")]
         print(*rows[-2:], sep="\n", flush=True)
     if "overload" in parts:
-        answered, refused, back = await overload(
+        answered, refused, calm, back = await overload(
             at, texts, rate=args.overload_rate, seconds=args.overload_seconds
         )
         rows += [answered.row("overload: answered"), refused.row("overload: refused")]
+        rows.append(calm.row("overload: refused, as a client beside sees it"))
         told.append(f"After the overload the server was back to normal within {back:.1f} s.")
-        print(*rows[-2:], told[-1], sep="\n", flush=True)
+        print(*rows[-3:], told[-1], sep="\n", flush=True)
     if "soak" in parts:
         outcomes, memory = await soak(at, pid, texts, seconds=args.soak_seconds)
         own = [one for one, _ in memory]

@@ -10,7 +10,6 @@ Embedded stores are kept below `benchmarks/work`, so that a second run embeds no
 """
 
 import argparse
-import gzip
 import hashlib
 import json
 import platform
@@ -24,7 +23,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import bm25s
 import numpy as np
@@ -40,6 +39,7 @@ from consilience.retrieval.ranking import Ranking
 from consilience.retrieval.reranking import Reranked, open_reranker
 from consilience.store import AddOptions, Store
 from consilience.text import analyze, analyze_question
+from data_sets import NoVectors, rows
 
 SPLITS = ("train", "dev")
 AT = (1, 5, 20)
@@ -73,11 +73,6 @@ class Corpus:
     def texts(self, *, titles: bool) -> list[str]:
         """What engines that know no titles are given."""
         return [f"{title}\n{text}" if titles else text for title, text in self.passages]
-
-
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        yield from map(json.loads, file)
 
 
 def with_questions(
@@ -122,19 +117,6 @@ def wikipedia(data: Path, left_out: set[str], seed: int) -> Iterator[tuple[str, 
 
 
 # Encoders.
-
-
-class NoVectors:
-    """Stands in where only BM25 is measured: a store wants a vector for each passage."""
-
-    fingerprint = "no-vectors"
-    dimension = 8
-
-    def encode_passages(self, passages: Sequence[str]) -> Vectors:
-        """The same vector for all."""
-        return np.full((len(passages), 8), 8**-0.5, np.float32)
-
-    encode_questions = encode_passages
 
 
 class MiniLM:

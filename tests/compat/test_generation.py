@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from consilience.generation import Asked, Ends, Seq2SeqGenerator
 from tests.compat.tiny_rag import batch, pair, rag_config
 
 CASES: dict[str, dict[str, Any]] = {
@@ -32,6 +34,11 @@ def questions(config: Any, count: int, seed: int) -> dict[str, torch.Tensor]:
     return inputs
 
 
+def unmasked(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same, padding being read like text."""
+    return inputs | {"context_attention_mask": torch.ones_like(inputs["context_attention_mask"])}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES)
 def test_rag_token_writes_what_transformers_writes(kind: str, case: str) -> None:
@@ -48,9 +55,30 @@ def test_rag_sequence_writes_what_transformers_writes(kind: str, case: str) -> N
     settings = {"bos_token_id": 3} if kind == "t5" else {}
     theirs, ours = pair("sequence", rag_config(kind, **settings))
     for seed in range(3):
-        inputs = questions(ours.config, 3, seed)
-        expected = theirs.generate(**inputs, **CASES[case])
-        assert ours.generate(**inputs, **CASES[case]).tolist() == expected.tolist()
+        masked = questions(ours.config, 3, seed)
+        for inputs in (masked, unmasked(masked)):
+            expected = theirs.generate(**inputs, **CASES[case])
+            assert ours.generate(**inputs, **CASES[case]).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_passage_is_not_asked_again_for_what_it_proposed(
+    beams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One passage proposes all, so nothing is left to ask; of three, a third is known."""
+    asked = []
+
+    def ask(self: Seq2SeqGenerator, memory: Any, state: Any, ends: Ends, tokens: Asked) -> Tensor:
+        asked.append(int(ends.there.sum()))
+        return asking(self, memory, state, ends, tokens)
+
+    asking = Seq2SeqGenerator.ask
+    monkeypatch.setattr(Seq2SeqGenerator, "ask", ask)
+    for n_docs in (1, 3):
+        _, ours = pair("sequence", rag_config(n_docs=n_docs))
+        inputs = questions(ours.config, 2, 0)
+        ours.generate(**unmasked(inputs), num_beams=beams, max_length=8)
+        assert bool(asked) == (n_docs == 3)
 
 
 @pytest.mark.parametrize("fusion", ["sequence", "token"])

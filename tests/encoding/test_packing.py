@@ -71,6 +71,11 @@ def test_vectors_few_rows_and_whole_numbers_stay_as_they_are(kept: torch.Tensor)
     assert torch.equal(packed({"one": kept})["one"], kept)
 
 
+def test_what_is_written_lies_end_to_end() -> None:
+    across = packed({"few": matrix(8, 4).t(), "many": matrix(64, 32).t()})
+    assert all(part.is_contiguous() for part in across.values())
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
     weight = matrix(16, 64)
@@ -98,6 +103,7 @@ def test_codes_without_scales_and_scales_without_codes_are_refused() -> None:
         torch.ones(16, 1, dtype=torch.float64),
         torch.zeros(16, 1),
         torch.full((16, 1), float("nan")),
+        torch.full((16, 1), float("inf")),
     ],
 )
 def test_scales_that_do_not_fit_are_refused(scales: torch.Tensor) -> None:

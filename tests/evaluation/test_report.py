@@ -2,6 +2,7 @@ import html
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,29 @@ from hypothesis import strategies as st
 from consilience.errors import UsageError
 from consilience.evaluation import METRICS, Run, summed_up, write_report
 from consilience.evaluation.records import Reading
-from consilience.evaluation.report.browser import MOST_SHOWN, worst_first
-from consilience.evaluation.report.figures import calibration, recall_curve
+from consilience.evaluation.report.browser import LONGEST_TEXT, MOST_SHOWN, browser, worst_first
+from consilience.evaluation.report.figures import (
+    calibration,
+    lengths,
+    metric_table,
+    recall_curve,
+    retrieval,
+    risk,
+    timings,
+)
 from consilience.evaluation.report.markup import element, joined
 from consilience.evaluation.report.page import rendered
-from consilience.evaluation.report.plots import Axis, bars, curve, round_up
+from consilience.evaluation.report.plots import (
+    HEIGHT,
+    Axis,
+    bars,
+    curve,
+    interval,
+    legend,
+    round_up,
+)
 from consilience.evaluation.report.words import CHINESE, ENGLISH
+from consilience.evaluation.summary import LOWER_IS_BETTER
 from tests.evaluation.made import record
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>\x1b\x00"
@@ -55,6 +73,34 @@ class Outline(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+class _Tree(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.builder = ET.TreeBuilder()
+        self.feed(page)
+        self.root = self.builder.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.builder.start(tag, {name: value or "" for name, value in attrs})
+        if tag in Outline.EMPTY:
+            self.builder.end(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.builder.end(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.builder.data(data)
+
+
+def tree(page: str) -> ET.Element:
+    """A page, or a part of one with a single root."""
+    return _Tree(page).root
+
+
+def texts(found: ET.Element, path: str) -> list[str]:
+    return ["".join(one.itertext()).strip() for one in found.iterfind(path)]
 
 
 def test_the_page_is_well_formed_and_whole(tmp_path: Path) -> None:
@@ -165,6 +211,154 @@ def test_an_abstention_is_said() -> None:
         assert sentence in text
 
 
+def test_the_best_of_a_large_run_are_left_out() -> None:
+    many = [record(f"q{i}", {"f1": float(i < 5)}) for i in range(MOST_SHOWN + 5)]
+    asked = texts(tree(browser(many, ENGLISH)), ".//bdi[@class='question']")
+    assert asked == [one.question for one in many[5:]]
+
+
+def test_a_question_is_shown_with_what_was_answered_and_read() -> None:
+    readings = (
+        Reading("p1", "a.md", "A title", "Text of a.", 0.75, True, ""),
+        Reading("p2", "b.md", "", "x" * LONGEST_TEXT, None, False, "answer"),
+        Reading("p3", "c.md", "C", "y" * LONGEST_TEXT + "z", 0.25, False, ""),
+    )
+    right = record(
+        *("q1", {"exact_match": 1.0, "f1": 1.0}),
+        answers=("one", "two"),
+        answer="one",
+        confidence=0.875,
+        readings=readings,
+    )
+    wrong = record("q2", {"exact_match": 0.0, "f1": 0.25}, answers=("three",), answer="four")
+    shown = tree(browser([right, wrong], ENGLISH))
+    first, second = shown.iterfind(".//details")  # the worst is first
+    assert (first.get("class"), second.get("class")) == ("incorrect", "correct")
+    assert texts(first, "summary/span[@class='wrong']") == ["✗"]
+    assert texts(second, "summary/span[@class='right']") == ["✓"]
+    assert texts(first, "summary/span[@class='number']") == ["F1 0.25"]
+    facts = dict(zip(texts(second, "dl/dt"), texts(second, "dl/dd"), strict=True))
+    assert facts == {"Answer": "one", "Right": "one · two", "confidence": "0.88", "id": "q1"}
+    read = list(second.iterfind("ol/li"))
+    assert [texts(one, "span[@class='tag']") for one in read] == [["cited"], ["gold"], []]
+    assert texts(second, "ol/li/bdi") == ["a.md · A title", "b.md", "c.md · C"]
+    assert [one.get("value") for one in second.iter("meter")] == ["0.7500", "0.0000", "0.2500"]
+    assert texts(second, "ol/li/span[@class='share']/meter") == ["75%", "0%", "25%"]
+    assert texts(second, "ol/li/p") == ["Text of a.", "x" * LONGEST_TEXT, f"{'y' * LONGEST_TEXT} …"]
+
+
+def test_a_metric_stands_with_its_interval_in_numbers_and_drawn() -> None:
+    records = [
+        record(
+            *(f"q{i}", {"exact_match": float(i % 3 > 0), "f1": i / 30}),
+            **{"confidence": (i % 7) / 7, "gold_total": 0},
+        )
+        for i in range(30)
+    ]
+    records.append(record("none", {"exact_match": 0.0}))
+    found = summed_up(Run({}, tuple(records)))
+    rows = {
+        row.findtext("th"): row
+        for row in tree(metric_table(found, ENGLISH)).iterfind(".//tbody/tr")
+    }
+    assert list(rows) == list(found.metrics)
+    assert len(LOWER_IS_BETTER & rows.keys()) >= 2
+    for name, row in rows.items():
+        span = found.intervals[name]
+        value, interval_, _, count, meaning = texts(row, "td")
+        assert value == f"{found.metrics[name]:.3f}"
+        assert interval_ == f"{span.low:.3f} – {span.high:.3f}"
+        assert meaning.endswith("(lower is better)") == (name in LOWER_IS_BETTER)
+        assert count == str(found.counts().get(name, ""))
+        assert "".join(row.itertext()).startswith(name)
+        drawn = row.find("td/svg")
+        assert drawn is not None
+        assert ET.tostring(drawn) == ET.tostring(
+            tree(interval(found.metrics[name], span.low, span.high))
+        )
+    assert [rows[name].findtext("td[4]") for name in ("exact_match", "f1")] == ["31", "30"]
+
+
+ANSWERED = [
+    record("a", {"exact_match": 1.0}, confidence=0.9, answer="x" * 5),
+    record("b", {"exact_match": 0.0}, confidence=0.6, answer="x" * 6),
+    record("c", {"exact_match": 1.0}, confidence=0.4, answer="x" * 161),
+    record("d", {"exact_match": 0.0}, confidence=0.2, answers=("y" * 30, "y" * 20)),
+    record("withheld", {"exact_match": 1.0}, confidence=0.95, answer="", abstained=True),
+]
+
+
+def test_the_risk_of_the_surest_answers_by_hand() -> None:
+    expected = [(0.25, 0.0), (0.5, 0.5), (0.75, 1 / 3), (1.0, 0.5)]
+    axes = Axis("share answered"), Axis("share wrong")
+    assert curve("Risk and coverage", expected, *axes) in risk(ANSWERED, ENGLISH)
+
+
+def test_a_curve_of_many_answers_is_drawn_to_its_end() -> None:
+    many = [record(str(i), {"exact_match": float(i % 2)}, confidence=i / 999) for i in range(999)]
+    (line,) = tree(risk(many, ENGLISH)).iterfind(".//polyline")
+    drawn = line.get("points", "").split()
+    assert len(drawn) < 300
+    (whole,) = shapes(curve("", [(1.0, 499 / 999 + 1 / 999)], Axis(""), Axis("")), "polyline")
+    assert drawn[-1] == whole["points"]
+
+
+def test_calibration_by_hand() -> None:
+    expected = [(0.3, 0.5), (0.75, 0.5)]
+    axes = Axis("confidence"), Axis("share right")
+    drawn = curve("Calibration", expected, *axes, dots=True, diagonal=True)
+    assert drawn in calibration(ANSWERED, ENGLISH)
+
+
+def test_lengths_by_hand() -> None:
+    figure = lengths(ANSWERED, ENGLISH)
+    given, wanted = (1, 2, 0, 0, 0, 0, 1), (4, 0, 1, 0, 0, 0, 0)
+    names = ("1–5", "6–10", "11–20", "21–40", "41–80", "81–160", "> 160")
+    groups = list(zip(names, zip(given, wanted, strict=True), strict=True))
+    assert bars("Lengths", groups, Axis("Questions", 0, 4), "characters") in figure
+    assert legend("given", "right") in figure
+
+
+def test_recall_is_drawn_over_twenty_places() -> None:
+    points = recall_curve(RECORDS)
+    axes = Axis("passages k", 0, 20), Axis("recall")
+    assert curve("Retrieval", points, *axes, dots=True) in retrieval(RECORDS, ENGLISH)
+
+
+def test_the_median_of_every_stage_is_drawn() -> None:
+    times = ({"read": 2.0, "write": 30.0}, {"read": 4.0, "write": 10.0}, {"read": 9.0})
+    records = [record(str(i), {}, timings_ms=each) for i, each in enumerate(times)]
+    groups = [("read", (4.0,)), ("write", (20.0,))]
+    drawn = bars("Median time", groups, Axis("milliseconds", 0, 20), "")
+    assert drawn in timings(evaluation(*records), ENGLISH)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("language", "tag"), [("en", "en"), ("zh", "zh-Hans")])
+def test_the_page_says_its_language_and_what_was_run(language: str, tag: str) -> None:
+    withheld = record("none", {"exact_match": 0.0}, answer="", abstained=True)
+    found = summed_up(Run({"data": "d", "k": [1]}, (*RECORDS, withheld)))
+    page = tree(rendered(found, language=language).partition("\n")[2])  # type: ignore[arg-type]
+    assert page.get("lang") == tag
+    assert texts(page, ".//pre") == ['{\n  "data": "d",\n  "k": [\n    1\n  ]\n}']
+    words = {"en": ENGLISH, "zh": CHINESE}[language]
+    assert texts(page, ".//p[@class='summary']") == [
+        words.summary.format(n=11, answered=10, right=5)
+    ]
+
+
+def test_the_policy_lets_nothing_else_in() -> None:
+    page = tree(rendered(evaluation(), language="en").partition("\n")[2])  # type: ignore[arg-type]
+    (policy,) = page.iterfind("head/meta[@http-equiv]")
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.get("content", "").split(";"))
+    assert rules.pop("script-src").startswith("'sha256-")
+    assert rules == {
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+
+
 def test_few_answers_make_few_points_of_calibration() -> None:
     records = [record(str(i), {"exact_match": 1.0}, confidence=i / 60) for i in range(60)]
     figures = [calibration(records[:count], ENGLISH) for count in (5, 60)]
@@ -203,6 +397,53 @@ def test_bars_are_as_high_as_their_values() -> None:
     drawn = bars("t", [("a", (1.0, 2.0)), ("b", (0.0, 4.0))], Axis("y", 0, 4), "x")
     heights = [float(one["height"]) for one in shapes(drawn, "rect")]
     assert heights == pytest.approx([heights[3] / 4, heights[3] / 2, 0, heights[3]], abs=0.02)
+
+
+def test_what_lies_outside_of_an_axis_is_drawn_at_its_end() -> None:
+    assert [Axis("", 2, 4).share(value) for value in (1, 2, 3, 4, 9)] == [0, 0, 0.5, 1, 1]
+
+
+def test_bars_stand_side_by_side_on_the_floor() -> None:
+    drawn = bars("t", [("a", (1.0, 2.0)), ("b", (3.0, 4.0))], Axis("y", 0, 4), "x")
+    found = [
+        {name: float(one[name]) for name in ("x", "y", "width", "height")}
+        for one in shapes(drawn, "rect")
+    ]
+    for left, right in pairwise(found):
+        assert left["x"] + left["width"] <= right["x"] + 0.02
+    assert {round(one["y"] + one["height"]) for one in found} == {HEIGHT - 48}
+    assert [one["class"] for one in shapes(drawn, "rect")] == ["bar bar0", "bar bar1"] * 2
+    assert re.findall(r"swatch (bar\d)\"></span><span>(\w+)", legend("first", "second")) == [
+        ("bar0", "first"),
+        ("bar1", "second"),
+    ]
+
+
+def test_an_interval_is_drawn_around_its_value() -> None:
+    drawn = interval(0.5, 0.25, 1.0)
+    _, whisker = shapes(drawn, "line")
+    (dot,) = shapes(drawn, "circle")
+    ends = (float(whisker["x1"]), float(dot["cx"]), float(whisker["x2"]))
+    assert ends == pytest.approx((32, 60, 116))
+
+
+def test_the_diagonal_rises_and_ticks_stand_at_their_values() -> None:
+    drawn = curve("t", [(0, 0), (1, 1)], Axis("x"), Axis("y", 0, 8), diagonal=True)
+    (guide,) = [one for one in shapes(drawn, "line") if one["class"] == "guide"]
+    (line,) = shapes(drawn, "polyline")
+    start = tuple(map(float, line["points"].split()[0].split(",")))
+    assert (float(guide["x1"]), float(guide["y1"])) == start
+    assert float(guide["x2"]) > float(guide["x1"])
+    assert float(guide["y2"]) < float(guide["y1"])
+    told = [(one.text, one.attrib) for one in ET.fromstring(drawn).iter("text")]
+    upward = [(text, float(at["y"])) for text, at in told if at["text-anchor"] == "end"]
+    assert [text for text, _ in upward] == ["0", "2", "4", "6", "8"]
+    assert [y for _, y in upward] == sorted((y for _, y in upward), reverse=True)
+    assert upward[0][1] == pytest.approx(start[1] + 4)
+    across = [(text, float(at["x"])) for text, at in told if text in ("0.25", "0.5", "0.75")]
+    assert [x for _, x in across] == sorted(x for _, x in across)
+    below = {float(at["y"]) for text, at in told if text in ("0.25", "0.5", "0.75")}
+    assert below == {start[1] + 15}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from consilience.generation.branches import Branches, Held, Tree, by_rows
+from consilience.generation.branches import Branches, Held, Tree
 
 ROWS, HEADS, SIZE = 2, 3, 4
 
@@ -42,10 +42,28 @@ def test_open_ends_see_their_ancestors_and_no_one_else() -> None:
     assert tree.nodes <= tree.capacity < 39 * 3
 
 
+def at_three_ends(there: Tensor | None = None) -> Tree:
+    tree = Tree(ROWS, torch.device("cpu"))
+    tree.extend(torch.zeros(ROWS, 3, dtype=torch.long), there)
+    return tree
+
+
 def test_by_rows_puts_open_ends_side_by_side() -> None:
-    grouped = by_rows(written(0, 3), 3)
+    tree = at_three_ends()
+    grouped = tree.by_rows(written(0, 3))
     assert grouped.shape == (ROWS, HEADS, 3, SIZE)
     assert grouped[1, 2, :, 3].tolist() == [3.0, 4.0, 5.0]
+    assert torch.equal(tree.apart(grouped), written(0, 3).transpose(1, 2))
+
+
+def test_only_ends_that_are_there_have_states() -> None:
+    there = torch.tensor([[True, False, False], [True, True, False]])
+    tree, three = at_three_ends(there), written(0, 3)[[0, 3, 4]]
+    grouped = tree.by_rows(three)
+    assert grouped[:, 1, :, 2].tolist() == [[0.0, 0.0, 0.0], [3.0, 4.0, 0.0]]
+    assert torch.equal(tree.apart(grouped), three.transpose(1, 2))
+    tree.extend(torch.zeros(ROWS, 1, dtype=torch.long))
+    assert tree.places is None
 
 
 def test_what_was_read_is_held_in_one_piece() -> None:

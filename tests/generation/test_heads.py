@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from consilience.generation import heads
-from consilience.generation.heads import Head, Scratch, next_token, score_targets
+from consilience.generation.heads import Head, Scratch, log_probs_of, next_token, score_targets
 
 ROWS, ENDS, STEPS, HIDDEN = 3, 2, 5, 8
 
@@ -30,6 +30,39 @@ def targets(v: int) -> Tensor:
 def plain(of: Tensor, head: Head, ids: Tensor) -> tuple[Tensor, Tensor]:
     full = head.logits(of).log_softmax(-1)
     return full.gather(-1, ids[..., None])[..., 0], full.sum(-1)
+
+
+class TestLogProbsOf:
+    AFTER, IDS = torch.tensor([0, 4, 4, 2]), torch.tensor([3, 0, 4, 1])
+
+    @pytest.mark.parametrize("bias", [True, False])
+    @pytest.mark.parametrize("v", [5, 2048, 5000])
+    def test_equals_softmax(self, v: int, bias: bool) -> None:
+        head, five = made(v, bias=bias), states(2).flatten(0, 1)[:5]
+        expected = head.logits(five).log_softmax(-1)[self.AFTER, self.IDS]
+        found = log_probs_of(five, self.AFTER, self.IDS, head)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert not found.requires_grad
+
+    def test_half_precision_is_added_up_in_float32(self) -> None:
+        head, five = made(3000, dtype=torch.bfloat16), states(2).flatten(0, 1)[:5].bfloat16()
+        wide = Head(head.weight.float(), None if head.bias is None else head.bias.float())
+        expected = wide.logits(five.float()).log_softmax(-1)[self.AFTER, self.IDS]
+        found = log_probs_of(five, self.AFTER, self.IDS, head)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, atol=2e-2, rtol=0)
+
+    def test_the_head_prepares_the_states(self) -> None:
+        head, five = made(50), states(2).flatten(0, 1)[:5]
+        scaled = Head(head.weight, head.bias, lambda one: one * 0.25)
+        expected = head.logits(five * 0.25).log_softmax(-1)[self.AFTER, self.IDS]
+        found = log_probs_of(five, self.AFTER, self.IDS, scaled)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+    def test_logits_far_apart_are_numbers(self) -> None:
+        head, at = Head(torch.tensor([[1.0], [-1.0], [1.0]])), torch.zeros(2, dtype=torch.long)
+        found = log_probs_of(torch.full((1, 1), 50.0), at, torch.tensor([0, 1]), head)
+        torch.testing.assert_close(found, torch.tensor([-0.6931472, -100.6931472]))
 
 
 class TestNextToken:

@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from consilience.errors import UsageError
-from consilience.generation import NextToken, Pair, Stretch, TokenRows
+from consilience.generation import Asked, Asking, Ends, NextToken, Pair, Stretch, TokenRows
 from consilience.generation.attention import NAME
 from consilience.generation.seq2seq import Seq2SeqGenerator, Seq2SeqMemory
+from consilience.model.decoding import DecodingOptions, decode
 from tests.generation import library
 from tests.generation.library import FAMILIES, after_start, byte_tokenizer
 
@@ -102,6 +103,28 @@ class TestAgainstTheLibrary:
             close(following.log_probs(), whole.log_softmax(-1).view(ROWS, n, -1))
         assert state.tree.capacity < written.shape[2] * 14
 
+    def test_tokens_asked_for_after_open_ends(self, generator: Seq2SeqGenerator) -> None:
+        """Rows with none, one or several ends, beside a walk in which every row has all."""
+        assert isinstance(generator, Asking)
+        walk = torch.Generator().manual_seed(5)
+        memory = generator.memorise(ragged())
+        (asked_of, _), (whole, _) = generator.begin(memory), generator.begin(memory)
+        before = torch.ones(ROWS, dtype=torch.long)
+        for n in (3, 5, 14, 14, 2):
+            parents = torch.randint(0, 60, (ROWS, n), generator=walk) % before[:, None]
+            ids = torch.randint(3, 61, (ROWS, n), generator=walk)
+            counts = torch.tensor([0, n, 1, n - 1])
+            there = torch.arange(n) < counts[:, None]
+            tokens = torch.randint(0, 61, (ROWS, 2 * n), generator=walk)
+            ends = torch.arange(n).repeat(ROWS, 2)
+            wanted = there.repeat(1, 2) & (tokens > 10)
+            expected = generator.step(memory, whole, ids, parents).of(tokens, ends)
+            asked = Asked(tokens, ends * wanted, wanted)
+            found = generator.ask(memory, asked_of, Ends(ids, parents, there), asked)
+            close(found, expected * wanted)
+            assert torch.equal(found == 0, ~wanted)
+            before = counts.clamp_min(1)
+
     def test_passages_together(self, model: Any, generator: Seq2SeqGenerator) -> None:
         rows, k = ragged(), 2
         states = model.get_encoder()(
@@ -127,6 +150,15 @@ def written(generator: Seq2SeqGenerator, memory: Seq2SeqMemory, targets: Tensor)
         ids = targets[:, step : step + 1]
         found.append(generator.step(memory, state, ids, torch.zeros_like(ids)).log_probs())
     return found
+
+
+def test_answers_are_no_longer_than_there_are_positions(generator: Seq2SeqGenerator) -> None:
+    """A limit beyond the positions is cut to them; T5 has none and goes as far as it is told."""
+    options = DecodingOptions(max_new_tokens=70, min_new_tokens=70)
+    found = decode(generator, generator.memorise(ragged()), torch.zeros(ROWS, 1), options=options)
+    assert {len(answers[0].ids) for answers in found} == {generator.longest_answer or 70}
+    assert generator.longest_answer in (None, 63)
+    assert (generator.longest_answer is None) == (generator.model.config.model_type[-2:] == "t5")
 
 
 class TestRows:

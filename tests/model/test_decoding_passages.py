@@ -5,12 +5,19 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import BartConfig, BartForConditionalGeneration, DPRConfig, GenerationConfig
 from transformers import RagConfig as TheirConfig
 from transformers import RagSequenceForGeneration as TheirModel
 
-from consilience.generation import Pair
-from consilience.model.decoding import DecodingOptions, decode
+from consilience.generation import Pair, Seq2SeqGenerator, TokenRows
+from consilience.model.decoding import (
+    DecodingOptions,
+    Proposal,
+    decode,
+    score_answers,
+    score_proposals,
+)
 from consilience.model.fusion import log_prior
 from tests.model.tables import (
     MOST,
@@ -124,6 +131,38 @@ def test_what_begins_alike_is_asked_once_and_what_cannot_win_not_at_all() -> Non
     assert sum(scored(1)[0]) < sum(ends) / 2
 
 
+def test_what_is_known_is_not_asked_and_what_cannot_win_is_impossible() -> None:
+    generator, k = TableGenerator(vocabulary=7), len(PASSAGES)
+    memory, prior = memory_of(generator, ["who", "what"]), log_prior(SCORES.expand(2, -1))
+    answers = [[[3, 4, 1], [3, 1], [5, 6, 4, 1]], [[6, 1]]]
+    whole = score_answers(generator, memory, answers, k=k)
+    for q, question in enumerate(["who", "what"]):
+        for i, ids in enumerate(answers[q]):
+            alone = generator.score(
+                memory_of(generator, [question]), torch.tensor(ids).expand(k, -1)
+            )
+            torch.testing.assert_close(whole[q, :, i, : len(ids)], alone, atol=1e-5, rtol=0)
+
+    def scored(returned: int | None, *passages: int) -> Tensor:
+        proposals = [
+            [
+                Proposal(ids, {d: whole[q, d, i, : len(ids)] for d in passages})
+                for i, ids in enumerate(each)
+            ]
+            for q, each in enumerate(answers)
+        ]
+        generator.asked.clear()
+        return score_proposals(generator, memory, proposals, prior, returned=returned)
+
+    torch.testing.assert_close(scored(None, 1), whole)
+    torch.testing.assert_close(scored(None, 0, 1, 2), whole)
+    assert not generator.asked
+    values = (prior[..., None] + whole.sum(-1)).logsumexp(1)[0]
+    found = scored(1, 0, 1)[0]
+    torch.testing.assert_close(found[:, values.argmax()], whole[0][:, values.argmax()])
+    assert ((found.sum((0, 2)) < -1e8) == (torch.arange(3) != values.argmax())).all()
+
+
 def rag_model() -> tuple[TheirModel, BartForConditionalGeneration]:
     torch.manual_seed(3)
     sizes: dict[str, Any] = {"vocab_size": 30, "d_model": 16, "max_position_embeddings": 40}
@@ -167,13 +206,14 @@ def test_the_answers_are_those_of_the_library(forced: int | None, beams: int) ->
             num_beams=beams,
             num_return_sequences=beams,
         )
-    generator = UncachedGenerator(bart)
     options = DecodingOptions.like_transformers(
         bart.generation_config, search="thorough", beams=beams, returned=beams
     )
-    memory = generator.read_ids(rows, mask)
-    found = decode(generator, memory, log_prior(scores), options=options)
-    ours = [[2, *one.ids, *([2] if one.ended else [])] for answers in found for one in answers]
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs.tolist(), strict=True):
-        assert [*one, *[1] * (len(other) - len(one))] == other
+    plain, cached = UncachedGenerator(bart), Seq2SeqGenerator(bart)
+    memories = plain.read_ids(rows, mask), cached.memorise(TokenRows(rows, mask.bool()))
+    for generator, memory in zip((plain, cached), memories, strict=True):
+        found = decode(generator, memory, log_prior(scores), options=options)
+        ours = [[2, *one.ids, *([2] if one.ended else [])] for answers in found for one in answers]
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs.tolist(), strict=True):
+            assert [*one, *[1] * (len(other) - len(one))] == other

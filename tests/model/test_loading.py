@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import (
     BartForConditionalGeneration,
     DPRContextEncoder,
@@ -15,9 +16,12 @@ from transformers import (
 )
 
 from consilience import Document, Rag, RagModel, Store
-from consilience.errors import FingerprintError, MissingError, UsageError
+from consilience.errors import DamagedError, FingerprintError, MissingError, UsageError
 from consilience.model import AskOptions
+from consilience.model.attention_fusion import AttentionFusion
+from consilience.model.averaging import RankWeights
 from consilience.model.checkpoints import TransformersRag, save_transformers_rag
+from consilience.model.learned import FILE
 from consilience.model.loading import is_checkpoint, load_any_encoder
 from tests.compat.tiny_rag import PASSAGES, rag_config, tokenizer
 
@@ -131,6 +135,56 @@ def test_what_was_learned_is_saved(checkpoint: Path, store: Store, tmp_path: Pat
     assert again.ask(QUESTION, store, SHORT).text == learned.ask(QUESTION, store, SHORT).text
     for old, new in zip(learned.model.parameters(), again.model.parameters(), strict=True):
         torch.testing.assert_close(old, new)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_attention_and_weights_of_ranks_are_saved(
+    learned: bool, checkpoint: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    for number, source in enumerate((checkpoint, tiny_model_folder)):
+        taught, folder = Rag.load(source), tmp_path / str(number)
+        assert (taught.model.attention, taught.model.ranks) == (None, None)
+        taught.model.attention = AttentionFusion(6, 4)
+        torch.nn.init.normal_(taught.model.attention.project.weight)
+        taught.model.ranks = RankWeights([3.0, 2.0, 0.5], learned=learned)
+        taught.save(folder)
+        again = Rag.load(folder).model
+        assert again.attention is not None
+        assert again.ranks is not None
+        assert again.ranks.log_weights.requires_grad == learned
+        assert torch.equal(again.ranks.log_weights, taught.model.ranks.log_weights)
+        for name, weight in taught.model.attention.state_dict().items():
+            assert torch.equal(again.attention.state_dict()[name], weight)
+
+
+def test_what_is_not_learned_any_more_is_not_found_again(checkpoint: Path, tmp_path: Path) -> None:
+    model = RagModel.from_pretrained(checkpoint)
+    model.ranks = RankWeights([3.0, 2.0])
+    model.save_pretrained(tmp_path)
+    assert RagModel.from_pretrained(tmp_path).ranks is not None
+    model.ranks = None
+    model.save_pretrained(tmp_path)
+    assert RagModel.from_pretrained(tmp_path).ranks is None
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"attention.compare.weight": torch.ones(2, 3)}, "an attention fusion have shapes"),
+        ({"ranks.learned": torch.tensor([0.0, float("nan")])}, "ranks are not numbers"),
+        (None, "cannot be read as tensors"),
+    ],
+)
+def test_a_damaged_file_of_the_sum(
+    tensors: dict[str, torch.Tensor] | None, message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    RagModel.from_pretrained(checkpoint).save_pretrained(tmp_path)
+    if tensors is None:
+        (tmp_path / FILE).write_bytes(b"no tensors")
+    else:
+        save_file(tensors, tmp_path / FILE)
+    with pytest.raises(DamagedError, match=message):
+        RagModel.from_pretrained(tmp_path)
 
 
 def test_the_sum_alone_is_loaded_and_saved(checkpoint: Path, tmp_path: Path) -> None:

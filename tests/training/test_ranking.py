@@ -19,8 +19,14 @@ from consilience.training.preparing import prepare
 from consilience.training.ranking import FILE, Judge, judge_of, taught
 from consilience.training.run import train
 from consilience.training.work import LearnerOptions
-from tests.retrieval.sentence_models import write_cross_encoder
-from tests.training.small import config_of, train_until, write_world
+from tests.retrieval.sentence_models import write_cross_encoder, write_multi_vector
+from tests.tiny import write_tiny_model
+from tests.training.rankers import (
+    cosine_of_counts,
+    write_counting_model,
+    write_counting_vectors,
+)
+from tests.training.small import THINGS, config_of, number_of, train_until, write_world
 from tests.training.test_run import moved, same_run
 
 
@@ -32,6 +38,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cross_encoder(tmp_path_factory.mktemp("cross"))
+
+
+@pytest.fixture(scope="module")
+def models(cross_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models that teach, by the kind that `ranking.teacher` names."""
+    vectors = write_multi_vector(tmp_path_factory.mktemp("vectors"))
+    return {"cross-encoder": cross_encoder, "multi-vector": vectors}
 
 
 def taught_by(teacher: str, objective: str, **values: Any) -> dict[str, Any]:
@@ -54,16 +67,18 @@ def losses(output: Path, name: str) -> list[float]:
 
 
 @pytest.mark.parametrize("objective", ["margin_mse", "kl"])
-@pytest.mark.parametrize("teacher", ["cross-encoder", "generator"])
+@pytest.mark.parametrize(
+    "teacher", ["cross-encoder", "multi-vector", "maxsim", "prior", "generator"]
+)
 def test_the_retriever_learns_the_ranking_and_nothing_else_moves(
     world: dict[str, Path],
-    cross_encoder: Path,
+    models: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     teacher: str,
     objective: str,
 ) -> None:
-    name = teacher if teacher == "generator" else f"cross-encoder:{cross_encoder}"
+    name = f"{teacher}:{models[teacher]}" if teacher in models else teacher
     values = taught_by(name, objective, steps=48, **with_negatives(world))
     values |= {"output": str(tmp_path / "run"), "model": str(world["model"])}
     values |= {"store": str(world["store"]), "warmup": 0, "schedule": "constant"}
@@ -176,7 +191,7 @@ def test_the_generator_prefers_the_passage_that_makes_the_answer_likely(
 ) -> None:
     rag = Rag.load(world["model"])
     prepare(rag, config_of(world, tmp_path / "run", train=["question_encoder"]))
-    learner = Learner(rag.model, None, index=None, options=LearnerOptions({"kl": 1}))
+    learner = learner_of(rag)
     asked = Example(
         "what is the fee",
         "3",
@@ -200,3 +215,110 @@ def test_the_generator_prefers_the_passage_that_makes_the_answer_likely(
     with torch.no_grad():
         next(rag.model.generator.parameters()).add_(1.0)
     assert judge_of("generator", learner, rag).digest != judge.digest
+
+
+ASKED = "what is the visit hours"
+SHORT = "visit visit"
+LONG = "the visit hours of the ward and the fee of the bank card exam"
+TITLED = ("visit hours", "of the exam")
+
+
+def as_told(*passages: tuple[str, str], question: str = ASKED) -> Example:
+    """A question with passages, of which the first is the right one for the data."""
+    found = [Context(f"{title}/{text}", title, text) for title, text in passages]
+    return Example(question, "3", passage=found[0], negatives=tuple(found[1:]))
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Rag:
+    return Rag.load(write_counting_model(tmp_path_factory.mktemp("counting") / "model"))
+
+
+def learner_of(rag: Rag) -> Learner:
+    return Learner(rag.model, None, index=None, options=LearnerOptions({"kl": 1}))
+
+
+def judged(name: str, rag: Rag, example: Example) -> list[float]:
+    return judge_of(name, learner_of(rag), rag).score(example)
+
+
+def standard(raw: list[float]) -> Any:
+    found = torch.tensor(raw)
+    return pytest.approx(((found - found.mean()) / found.std(correction=0)).tolist(), abs=1e-2)
+
+
+class TestKnownOrders:
+    """Teachers over models that count words, so that their ranking is known without them."""
+
+    passages = (("", "the fee"), ("", SHORT), ("", LONG), TITLED)
+
+    def test_the_prior_is_the_cosine_of_whole_texts(self, counting: Rag) -> None:
+        found = judged("prior", counting, as_told(*self.passages))
+        texts = [" ".join(one) for one in self.passages]
+        assert found == standard([cosine_of_counts(ASKED, text) for text in texts])
+        assert found[3] > found[1] > found[2] > found[0]
+
+    def test_token_vectors_ask_for_every_word_of_the_question(self, counting: Rag) -> None:
+        found = judged("maxsim", counting, as_told(*self.passages))
+        # The share of "visit hours" that each passage holds, and nothing of how long it is.
+        assert found == standard([0.0, 0.5, 1.0, 1.0])
+
+    def test_an_encoder_of_many_vectors_asks_for_every_word(
+        self, counting: Rag, tmp_path: Path
+    ) -> None:
+        name = f"multi-vector:{write_counting_vectors(tmp_path)}"
+        told = (("", "the bank"), ("", "salmon salmon"), ("river", "and fee and salmon"))
+        asked = as_told(*told, question="what is the fee salmon river")
+        assert judged(name, counting, asked) == standard([0.0, 1.0, 3.0])
+
+    @pytest.mark.parametrize("name", ["maxsim", "prior"])
+    def test_another_encoder_is_another_teacher(
+        self, counting: Rag, tmp_path: Path, name: str
+    ) -> None:
+        asked = [as_told(*self.passages)]
+        first = taught(asked, judge_of(name, learner_of(counting), counting), tmp_path)
+        again = Judge(judge_of(name, learner_of(counting), counting).digest, pytest.fail)
+        assert taught(asked, again, tmp_path) == first
+        other = Rag.load(write_tiny_model(tmp_path / "other", seed=5))
+        with pytest.raises(UsageError, match="keeps the scores of another teacher"):
+            taught(asked, judge_of(name, learner_of(other), other), tmp_path)
+
+    def test_teachers_made_of_one_model_are_told_apart(self, counting: Rag) -> None:
+        names = ("maxsim", "prior", "generator")
+        assert len({judge_of(name, learner_of(counting), counting).digest for name in names}) == 3
+
+
+@pytest.mark.parametrize("objective", ["margin_mse", "kl"])
+def test_the_student_ends_with_the_order_of_a_teacher_that_contradicts_the_data(
+    tmp_path: Path, objective: str
+) -> None:
+    world = write_world(tmp_path, things=3)
+    lines = [json.loads(line) for line in world["data"].open(encoding="utf-8")][::4]
+    for line, other in zip(lines, lines[1:] + lines[:1], strict=True):
+        line["positive_ids"], line["answers"] = other["positive_ids"], other["answers"]
+    world["data"].write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+    teacher = f"multi-vector:{write_counting_vectors(tmp_path / 'vectors')}"
+    values = taught_by(teacher, objective, steps=80, **with_negatives(world))
+    config = config_of(world, tmp_path / "run", **values, learning_rate=1e-2, batch=3)
+    train(config)
+    encoder = Rag.load(tmp_path / "run" / "model").encoder
+    assert encoder is not None
+    asked = encoder.encode_questions([f"what is the {thing}" for thing in THINGS[:3]])
+    told = encoder.encode_passages(
+        [f"the {thing} is {number_of(place)}" for place, thing in enumerate(THINGS[:3])]
+    )
+    assert (asked @ told.T).argmax(1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("teacher", ["maxsim", "prior"])
+def test_a_run_goes_on_with_the_encoder_that_it_began_with_as_its_teacher(
+    world: dict[str, Path], tmp_path: Path, teacher: str
+) -> None:
+    both = ["question_encoder", "passage_encoder"]
+    values = taught_by(teacher, "kl", **with_negatives(world), train=both)
+    train(config_of(world, tmp_path / "whole", **values))
+    train_until(config_of(world, tmp_path / "parts", **values), 3)
+    assert train(config_of(world, tmp_path / "parts", **values)).resumed_from is not None
+    assert same_run(tmp_path / "whole", tmp_path / "parts")
+    kept = [(tmp_path / run / FILE).read_bytes() for run in ("whole", "parts")]
+    assert kept[0] == kept[1]

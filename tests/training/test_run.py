@@ -351,8 +351,38 @@ def test_collapse_stops_a_run_that_says_so(
 class TestWhatCannotBeTrained:
     def test_a_folder_of_another_run(self, world: dict[str, Path], tmp_path: Path) -> None:
         train(config_of(world, tmp_path / "run", steps=1))
-        with pytest.raises(UsageError, match="other settings: batch, k"):
-            train(config_of(world, tmp_path / "run", steps=1, k=2, batch=2))
+        changed = {"k": 2, "batch": 2, "text": {"span": 2.5}, "chunk": None, "decay": 0.01}
+        with pytest.raises(UsageError) as caught:
+            train(config_of(world, tmp_path / "run", steps=1, **changed))
+        assert caught.value.message == (
+            f"{tmp_path / 'run'} is of a run with other settings: batch was 8, now 2; k was 3, "
+            "now 2; text.span was 3.0, now 2.5"
+        )
+
+    def test_a_folder_of_an_earlier_version_goes_on_where_nothing_else_differs(
+        self, world: dict[str, Path], tmp_path: Path
+    ) -> None:
+        train(config_of(world, tmp_path / "run", steps=2))
+        path = tmp_path / "run" / "config.json"
+        begun = json.loads(path.read_text("utf-8"))
+        del begun["ranking"], begun["fsdp"], begun["text"]["span"], begun["prior_rate"]
+        path.write_text(json.dumps(begun), "utf-8")
+        for added in ({"prior_rate": 0.5}, {"ranking": {"temperature": 2.0}}):
+            with pytest.raises(UsageError, match=f"other settings: {next(iter(added))}.* was "):
+                train(config_of(world, tmp_path / "run", steps=4, **added))
+        assert train(config_of(world, tmp_path / "run", steps=4)).resumed_from is not None
+        assert "ranking" in json.loads(path.read_text("utf-8"))
+
+    def test_a_folder_with_a_setting_that_is_none_any_more(
+        self, world: dict[str, Path], tmp_path: Path
+    ) -> None:
+        train(config_of(world, tmp_path / "run", steps=1))
+        path = tmp_path / "run" / "config.json"
+        begun = json.loads(path.read_text("utf-8"))
+        begun["text"]["rotation"] = 3
+        path.write_text(json.dumps(begun), "utf-8")
+        with pytest.raises(UsageError, match=r"settings: text\.rotation was 3, now none$"):
+            train(config_of(world, tmp_path / "run", steps=1))
 
     def test_a_checkpoint_of_another_model(
         self, world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

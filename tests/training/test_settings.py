@@ -11,6 +11,7 @@ from consilience.training.config import TrainConfig
 from consilience.training.settings import (
     Setting,
     as_json,
+    differences,
     leaves,
     merged,
     parse_settings,
@@ -41,6 +42,21 @@ class Outer:
 
 def parse(**values: object) -> Outer:
     return parse_settings(Outer, values, source="run.yaml")
+
+
+def test_forms_are_compared_with_defaults_where_they_say_nothing() -> None:
+    old = {"output": "a", "inner": {"rank": 4}, "shares": {"x": 1.0, "y": 2.0}, "gone": {"x": 1}}
+    new = {"output": "a", "inner": {"kind": "lora"}, "shares": {"x": 1.0}, "names": [], "rate": 1}
+    assert differences(Outer, old, new) == {
+        "inner.kind": ("none", "lora"),
+        "shares": ({"x": 1.0, "y": 2.0}, {"x": 1.0}),
+        "rate": (0.5, 1),
+        "gone.x": (1, None),
+    }
+    whole = as_json(Outer(Path("a"), limit=3))
+    assert differences(Outer, whole, whole) == {}
+    assert differences(Outer, {"output": "a"}, whole) == {"limit": (None, 3)}
+    assert differences(Outer, whole, {"output": "b"}) == {"output": ("a", "b"), "limit": (3, None)}
 
 
 def test_values_take_the_declared_types() -> None:

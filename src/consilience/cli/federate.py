@@ -1,8 +1,8 @@
 """`consilience federate`: one model trained by several organisations that keep their documents.
 
-`simulate` runs all parties here, `coordinate` and `join` run them at their own places, `keys` makes
-what lets them trust one another, `status` shows how a run stands. Every key of a federation's file
-is also a flag, which wins.
+`simulate` runs all parties here, `coordinate` and `join` run them at their own places, `ask` puts a
+question to them (see `inquire`), `keys` makes what lets them trust one another, `status` shows how
+a run stands. Every key of a federation's file is also a flag, which wins.
 """
 
 import time
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from consilience.cli.flags import Output
+from consilience.cli.inquire import SETTINGS, Inquiring, ask_parties
 from consilience.cli.screen import Screen, safe
 from consilience.errors import UsageError
 from consilience.federation.config import FederationConfig, PartyConfig
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from consilience.federation.keys import Held
     from consilience.federation.rounds import Federated, Watch
 
-Action = Literal["simulate", "coordinate", "join", "keys", "status"]
+Action = Literal["simulate", "coordinate", "join", "ask", "keys", "status"]
 
 EXAMPLES = (
     "consilience federate simulate federation.yaml --rounds 5",
-    "consilience federate keys make --host 10.0.0.5 --keys keys",
+    'consilience federate ask federation.yaml "Until when may visitors stay?"',
     "consilience federate join 医院.yaml --lang zh",
 )
 
@@ -45,7 +46,7 @@ class Manner:
 
     demo: Annotated[
         bool,
-        Option("--demo", help="Of coordinate and join: without keys, on this machine only."),
+        Option("--demo", help="Of coordinate, join, ask: without keys, on this machine only."),
     ] = False
     follow: Annotated[
         bool, Option("--follow", help="Of status: go on showing rounds until the run is over.")
@@ -64,26 +65,31 @@ class Manner:
 
 
 def federate(
-    action: Annotated[Action, Argument(metavar="simulate|coordinate|join|keys|status")],
+    action: Annotated[Action, Argument(metavar="simulate|coordinate|join|ask|keys|status")],
     what: Annotated[list[str] | None, Argument(metavar="FILE|FOLDER|…", show_default=False)] = None,
     *,
     manner: Manner,
+    how: Inquiring,
     output: Output,
     overrides: dict[str, str],
 ) -> int:
     """Train one model with other organisations; documents stay where they are.
 
     `simulate CONFIG` runs all parties on this machine, `coordinate CONFIG` waits for them,
-    `join PARTY` takes part with a party's own file, `status OUTPUT` shows a run,
+    `join PARTY` takes part with a party's own file, `ask CONFIG QUESTION` has one answer out of the
+    parties' documents, as far as each lets itself be asked, `status OUTPUT` shows a run,
     `keys make [PARTY…]`, `keys party NAME`, `keys accept FILE…`, `keys remove NAME`, `keys renew`
     and `keys list` manage the folder that --keys names.
     """
     screen, named = Screen(output), what or []
-    _check(action, named, manner, overrides)
+    _check(action, named, [*_useless(action, manner, overrides), *_only_asking(action, how)])
     acts: dict[str, Callable[[], None]] = {
         "simulate": lambda: _simulate(Path(named[0]), overrides, screen),
         "coordinate": lambda: _coordinate(Path(named[0]), overrides, manner, screen),
         "join": lambda: _join(Path(named[0]), manner, screen),
+        "ask": lambda: ask_parties(
+            Path(named[0]), named[1], overrides, how=how, demo=manner.demo, screen=screen
+        ),
         "keys": lambda: _keys(named, manner, Path(overrides.get("keys", _KEYS)), screen),
         "status": lambda: _status(Path(named[0]), manner, screen),
     }
@@ -91,26 +97,35 @@ def federate(
     return 0
 
 
-def _check(
-    action: Action, named: Sequence[str], manner: Manner, overrides: Mapping[str, str]
-) -> None:
+_WANTED: Mapping[str, str] = {
+    "simulate": "CONFIG",
+    "coordinate": "CONFIG",
+    "join": "PARTY",
+    "status": "OUTPUT",
+}
+
+
+def _check(action: Action, named: Sequence[str], useless: Sequence[str]) -> None:
     """What each action takes.
 
     Raises:
         UsageError: Something is missing, or does nothing.
     """
-    wanted = {"simulate": "CONFIG", "coordinate": "CONFIG", "join": "PARTY", "status": "OUTPUT"}
-    if action in wanted and len(named) != 1:
+    if action in _WANTED and len(named) != 1:
         raise UsageError(
-            f"{action} takes one {wanted[action]}, received {len(named)}",
-            hint=f"consilience federate {action} {wanted[action]}",
+            f"{action} takes one {_WANTED[action]}, received {len(named)}",
+            hint=f"consilience federate {action} {_WANTED[action]}",
+        )
+    if action == "ask" and len(named) != 2:
+        raise UsageError(
+            f"ask takes CONFIG and QUESTION, received {len(named)} words",
+            hint='consilience federate ask CONFIG "…"',
         )
     if action == "keys" and not named:
         raise UsageError(
             "keys needs to be told what to do",
             hint="make, party, accept, remove, renew or list",
         )
-    useless = _useless(action, manner, overrides)
     if useless:
         raise UsageError(f"{', '.join(useless)} does nothing with {action}", hint="leave it out")
 
@@ -119,13 +134,19 @@ def _useless(action: Action, manner: Manner, overrides: Mapping[str, str]) -> li
     found = [f"--{name}" for name in overrides if action == "keys" and name != "keys"]
     if action in ("join", "status"):
         found += [f"--{name}" for name in overrides]
-    if manner.demo and action not in ("coordinate", "join"):
+    if action == "ask":
+        found += [f"--{name}" for name in overrides if name not in SETTINGS]
+    if manner.demo and action not in ("coordinate", "join", "ask"):
         found.append("--demo")
     if manner.follow and action != "status":
         found.append("--follow")
     if manner.host and action != "keys":
         found.append("--host")
     return found
+
+
+def _only_asking(action: Action, how: Inquiring) -> list[str]:
+    return [] if action == "ask" else list(how.given())
 
 
 def _simulate(path: Path, overrides: Mapping[str, str], screen: Screen) -> None:

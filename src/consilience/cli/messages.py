@@ -106,6 +106,10 @@ class Words:
     federation_over: str
     federation_runs: str
     party_keys_made: str
+    question_leaves: str
+    passage_number: str
+    parties_heading: str
+    parties_answered: str
     fingerprint: str
 
 
@@ -208,6 +212,10 @@ ENGLISH = Words(
     federation_runs="The run is under way, or was interrupted.",
     party_keys_made="Send {path}, which is public, to the coordinator; keep the other files.",
     fingerprint="fingerprint of the roster",
+    question_leaves="The question goes to every party; each writes down that it was asked.",
+    passage_number="passage {number}",
+    parties_heading="Parties",
+    parties_answered="{answered} of {asked} parties answered · {seconds:.1f} s",
     trained="{steps} steps; the model is in {path}",
 )
 
@@ -307,6 +315,10 @@ CHINESE = Words(
     federation_runs="训练正在进行，或被中断。",
     party_keys_made="把 {path} 发给协调方，它是公开的；其他文件请自己保管。",
     fingerprint="名册指纹",
+    question_leaves="问题会发给每个参与方，各方都会记下自己被问过。",
+    passage_number="第 {number} 段",
+    parties_heading="参与方",
+    parties_answered="{asked} 个参与方中有 {answered} 个作答 · {seconds:.1f} 秒",
     trained="已训练 {steps} 步；模型在 {path}",
 )
 

@@ -45,8 +45,8 @@ def _packed(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
     if not bool(weight.isfinite().all()):
         raise DamagedError(f"the tensor {name} holds numbers that are not finite", hint=_COPY)
     codes, scales = rounded(weight)
-    yield name + CODES, codes
-    yield name + SCALE, scales
+    yield name + CODES, codes.contiguous()
+    yield name + SCALE, scales.contiguous()
 
 
 def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from consilience.federation.durable import private_folder
 from consilience.federation.local import LocalParties
 from consilience.federation.party import ResidentParty
 from consilience.federation.payload import PlainSealing
+from consilience.federation.replying import Respondent
 from consilience.federation.rounds import Coordinator, Federated, Watch
 from consilience.federation.terms import Limits
 from consilience.training.settings import read_settings
@@ -88,7 +89,12 @@ def resident(
         return SecureSealing(party.name, key, roster, place, config.secure, party_noise=noise)
 
     return ResidentParty(
-        party.name, make_trainee, make_sealing, state=party.state, limits=Limits.of(party)
+        party.name,
+        make_trainee,
+        make_sealing,
+        state=party.state,
+        limits=Limits.of(party),
+        responding=Respondent(party),
     )
 
 
@@ -106,8 +112,7 @@ def simulate(
         UsageError: No parties, two with one name or one folder, or as `Coordinator.run`.
         MissingError: A file is not there.
     """
-    files = [read_settings(PartyConfig, path, verb="federate") for path in config.parties]
-    _require_apart(files)
+    files = party_files(config)
     config = replace(config, expected=config.expected or len(files))
     secrets = _simulated_secrets(files) if config.secure.sums else {}
     parties = [resident(one, say=say, secrets=secrets.get(one.name)) for one in files]
@@ -123,6 +128,27 @@ def simulate(
             return federate(config, way, watch=watch)
         finally:
             way.close()
+
+
+def party_files(config: FederationConfig) -> list[PartyConfig]:
+    """The parties on this machine, as their files describe them.
+
+    Raises:
+        UsageError: No parties, two with one name or one folder.
+        MissingError: A file is not there.
+    """
+    files = [read_settings(PartyConfig, path, verb="federate") for path in config.parties]
+    _require_apart(files)
+    return files
+
+
+def keyed_parties(config: FederationConfig) -> list[str]:
+    """The parties whose keys the coordinator has; none where it has no keys."""
+    if config.keys is None:
+        return []
+    from consilience.federation.keys import nodes
+
+    return sorted(nodes(config.keys))
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -157,9 +183,7 @@ def _expecting(config: FederationConfig) -> FederationConfig:
     """With the number of parties that are known, where none is expected in so many words."""
     if config.expected is not None or config.keys is None:
         return config
-    from consilience.federation.keys import nodes
-
-    return replace(config, expected=max(1, len(nodes(config.keys))))
+    return replace(config, expected=max(1, len(keyed_parties(config))))
 
 
 def _gathering(config: FederationConfig) -> Gathering:

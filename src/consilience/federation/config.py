@@ -239,6 +239,46 @@ class FederationConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AskingSettings:
+    """What a party lets others ask of its documents; nothing unless it says so."""
+
+    tells: Annotated[
+        Literal["nothing", "answer", "source", "sentence"],
+        Setting(
+            "What leaves: nothing; answers, which are text copied from documents; also the source, "
+            "title and page; also the sentences that hold the answer.",
+            "允许离开的内容：nothing 什么都不给；answer 只给答案（答案是从文档中抄出的文字）；"
+            "source 另给出处、标题和页码；sentence 另给含答案的句子。",
+        ),
+    ] = "nothing"
+    a_day: Annotated[
+        int | None,
+        Setting(
+            "Questions within 24 hours; none is any number.",
+            "24 小时内最多回答的问题数；none 为不限。",
+            least=1,
+        ),
+    ] = None
+    access: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Labels that askers hold; documents with other labels are not read for them.",
+            "提问者持有的标签；带有其他标签的文档不会为其阅读。",
+        ),
+    ] = ()
+    model: Annotated[
+        str | None,
+        Setting("The model that answers; none is `model`.", "作答的模型；none 为 model。"),
+    ] = None
+    store: Annotated[
+        Path | None,
+        Setting(
+            "The knowledge base that is asked; none is `store`.", "被提问的知识库；none 为 store。"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
 class PartyConfig:
     """A party: what it brings, and what it will not do."""
 
@@ -297,6 +337,9 @@ class PartyConfig:
             least=1,
         ),
     ] = 1
+    asking: Annotated[
+        AskingSettings, Setting("What others may ask of it.", "允许他人向它提问的范围。")
+    ] = AskingSettings()
 
 
 def _contradictions(config: FederationConfig) -> Iterator[str]:

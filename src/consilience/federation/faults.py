@@ -20,7 +20,9 @@ OWN_LOG = "the party's own log says more"
 
 _SPEAKING = (
     "consilience.federation.config",
+    "consilience.federation.consent",
     "consilience.federation.contracts",
+    "consilience.federation.exchange",
     "consilience.federation.messages",
     "consilience.federation.parcels",
     "consilience.federation.party",

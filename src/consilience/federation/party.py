@@ -1,12 +1,14 @@
 """A party: what it is asked, what it answers, and what it refuses.
 
     join ──▶ (train ──▶ further…)…  ──▶ end
+    look ──▶ propose ──▶ weigh ──▶ show
 
 The party is resident: its trainee is made when it joins and stays. Before an answer is given it is
 written down, so that the same request has the same answer, also after a restart; a round is trained
 once, however often it is asked for; a round that is over, and any round of another run, is refused.
 A party never raises. What it tells of an error is `faults`'s to say. What is learned and in which
-form it leaves, it does not know: that is its `Trainee` and its `Sealing`.
+form it leaves, it does not know: that is its `Trainee` and its `Sealing`. The second line is a
+question, which has nothing to do with any run; it is handed to whom `Responding` describes.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,6 +37,7 @@ from consilience.federation.durable import (
     read_table,
     write_table,
 )
+from consilience.federation.exchange import STEPS
 from consilience.federation.faults import message_of, trace_of, whole_of
 from consilience.federation.messages import Message
 from consilience.federation.payload import Counting
@@ -68,6 +71,18 @@ class Keyed(Protocol):
         ...
 
 
+class Responding(Protocol):
+    """Answers questions out of the party's own documents, as far as the party lets it."""
+
+    def answer(self, asked: Message, request: bytes) -> Message:
+        """Answer one request of `exchange.STEPS`; the same bytes have the same answer."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the model. A closed one can be asked again."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Member:
     """A party in one run."""
@@ -89,6 +104,7 @@ class ResidentParty:
         make_sealing: Makes what seals, from the terms and a folder for this run.
         state: The party's own folder.
         limits: What it will not do.
+        responding: What answers questions; None answers none.
     """
 
     def __init__(
@@ -99,8 +115,10 @@ class ResidentParty:
         *,
         state: Path,
         limits: Limits,
+        responding: Responding | None = None,
     ) -> None:
         self._name, self._state, self._limits = name, state, limits
+        self._responding = responding
         self._make_trainee, self._make_sealing = make_trainee, make_sealing
         self._member: _Member | None = None
         self._busy = Lock()
@@ -126,6 +144,8 @@ class ResidentParty:
         """Let go of the model. A closed party makes it anew when it is asked again."""
         with self._busy:
             self._leave()
+            if self._responding is not None:
+                self._responding.close()
 
     def _leave(self) -> None:
         member, self._member = self._member, None
@@ -134,6 +154,8 @@ class ResidentParty:
 
     def _answer(self, asked: Message, request: bytes) -> bytes:
         self._require_mine(asked)
+        if asked.kind in STEPS and self._responding is not None:
+            return self._responding.answer(asked, request).pack()
         if asked.kind == "join":
             return self._join(asked).pack()
         member = self._member_of(asked.run)
@@ -146,9 +168,10 @@ class ResidentParty:
         return member.answered.answer(request, reply.pack())
 
     def _require_mine(self, asked: Message) -> None:
-        if asked.kind not in _KINDS:
+        known = _KINDS if self._responding is None else (*_KINDS, *STEPS)
+        if asked.kind not in known:
             raise VersionError(
-                f"{self.name} is asked to {asked.kind!r}, and knows {', '.join(_KINDS)}",
+                f"{self.name} is asked to {asked.kind!r}, and knows {', '.join(known)}",
                 hint="run the same version everywhere",
             )
         if asked.party != self.name:

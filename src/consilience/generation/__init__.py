@@ -7,7 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from consilience.generation.base import (
+    Asked,
+    Asking,
     Bounded,
+    Ends,
     Generator,
     Joining,
     NextToken,
@@ -26,10 +29,13 @@ if TYPE_CHECKING:
     from consilience.generation.seq2seq import Seq2SeqGenerator
 
 __all__ = [
+    "Asked",
+    "Asking",
     "Bounded",
     "CausalGenerator",
     "CompactGenerator",
     "Endpoint",
+    "Ends",
     "Generator",
     "Joining",
     "Limits",

@@ -2,7 +2,7 @@
 
 One function is registered with the library under the name `consilience`. Outside a step it is the
 library's own fused attention. Within a step (`asking`) the decoder is handed one token of each of
-the `n` open ends of every row, `rows * n` short texts, while keys and values are `[rows, ...]`: the
+the open ends of every row, as many short texts, while keys and values are `[rows, ...]`: the
 queries are then gathered by row and answered together. Which of the two holds travels in a context
 variable, for some layers hand no other argument on.
 
@@ -22,7 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from consilience.generation.branches import by_rows
+from consilience.generation.branches import Tree
 
 NAME = "consilience"
 
@@ -35,15 +35,13 @@ class Step:
     """What attention must know of the step that is being made.
 
     Attributes:
-        ends: Open ends of a row.
-        depths: Of the nodes written, `[rows, nodes]`.
+        tree: Of all open ends.
         k: How many passages stand end to end in what was read.
         shares: Filled while the step is made, if k > 1: of each layer, the mass on each passage,
             averaged over its heads, `[rows, n, k]`.
     """
 
-    ends: int
-    depths: Tensor
+    tree: Tree
     k: int = 1
     shares: list[Tensor] = field(default_factory=list)
 
@@ -76,7 +74,7 @@ def attend(
     Args:
         module: The attention layer; `is_causal` is False where it attends to what was read.
         query: `[batch, heads, queries, size]`.
-        key: `[batch, heads, keys, size]`; in a step, `[rows, ...]` with `batch = rows * n`.
+        key: `[batch, heads, keys, size]`; in a step, `[rows, ...]` where the batch is open ends.
         value: As `key`.
         attention_mask: Boolean or additive, broadcastable to the scores.
         position_bias: T5's, added to the scores.
@@ -98,16 +96,16 @@ def attend(
         )
         return out, None
     if position_bias is not None:
-        bias = _by_depth(position_bias, step.depths)
+        bias = _by_depth(position_bias, step.tree.depths)
         attention_mask = bias if attention_mask is None else attention_mask + bias
-    queries, scale = by_rows(query, step.ends), kwargs["scaling"]
+    queries, scale = step.tree.by_rows(query), kwargs["scaling"]
     if reading and step.k > 1:
         weights = _weights(queries, key, attention_mask, scale)
         step.shares.append(_by_passage(weights, step.k))
         out = weights @ value
     else:
         out = _attended(queries, key, value, attention_mask, scale)
-    return out.transpose(1, 2).flatten(0, 1)[:, None], None
+    return step.tree.apart(out), None
 
 
 def _by_depth(position_bias: Tensor, depths: Tensor) -> Tensor:

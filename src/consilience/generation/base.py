@@ -204,13 +204,56 @@ class Shrinking(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """New open ends, as many of each row as the row needs.
+
+    Attributes:
+        ids: The tokens written, `[rows, n]`.
+        parents: The open end of the step before that each continues, `[rows, n]`.
+        there: Whether a row has the end, `[rows, n]`; what else is said of the others is nothing.
+    """
+
+    ids: "Tensor"
+    parents: "Tensor"
+    there: "Tensor"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Tokens whose probability is wanted.
+
+    Attributes:
+        ids: `[rows, m]`.
+        ends: The new open end that each would continue, `[rows, m]`.
+        wanted: Which of them are asked for, `[rows, m]`.
+    """
+
+    ids: "Tensor"
+    ends: "Tensor"
+    wanted: "Tensor"
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A generator that can say how likely given tokens are and leave the other tokens unsaid."""
+
+    def ask(self, memory: Any, state: Any, ends: Ends, asked: Asked) -> "Tensor":
+        """Write tokens as `step` does, and ask for some of those that may follow.
+
+        Returns:
+            Log p, 0 where nothing is asked for, `[rows, m]`, float32.
+        """
+        ...
+
+
 @runtime_checkable
 class Bounded(Protocol):
-    """A generator whose answers have a greatest length."""
+    """A generator whose answers may have a greatest length."""
 
     @property
-    def longest_answer(self) -> int:
-        """Tokens of the longest answer that it can write, without its end."""
+    def longest_answer(self) -> int | None:
+        """Tokens of the longest answer that it can write, without its end; None without bound."""
         ...
 
 

@@ -31,6 +31,7 @@ class Tree:
         ancestors: Whether an open end descends from a node, or is it, `[rows, n, nodes]`.
         depths: How many tokens stand before a node, `[rows, nodes]`.
         depth: The same of the open ends.
+        places: Which of the `rows * n` open ends are there, `[m]`; None while all are.
         capacity: How many nodes the caches have room for.
     """
 
@@ -38,6 +39,7 @@ class Tree:
         self.ancestors = torch.ones(rows, 1, 1, dtype=torch.bool, device=device)
         self.depths = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self.depth = 0
+        self.places: Tensor | None = None
         self.capacity = _ROOM
 
     @property
@@ -55,11 +57,12 @@ class Tree:
         """What is added to the scores of attention, `[rows, 1, n, nodes]`."""
         return padding_bias(self.ancestors.flatten(0, 1)).view(-1, 1, self.ends, self.nodes)
 
-    def extend(self, parents: Tensor) -> Tensor | None:
+    def extend(self, parents: Tensor, there: Tensor | None = None) -> Tensor | None:
         """New open ends, each after one of the old.
 
         Args:
             parents: `[rows, n]`.
+            there: Which of them there are, `[rows, n]`; None for all.
 
         Returns:
             The nodes that the caches must keep, in their new order, `[rows, kept]`; None while
@@ -76,8 +79,31 @@ class Tree:
         own = torch.eye(n, dtype=torch.bool, device=parents.device).expand(rows, -1, -1)
         self.ancestors = torch.cat([inherited, own], dim=2)
         self.depth += 1
+        self.places = None if there is None else there.flatten().nonzero()[:, 0]
         self.depths = torch.cat([self.depths, torch.full_like(parents, self.depth)], dim=1)
         return kept
+
+    def by_rows(self, states: Tensor) -> Tensor:
+        """One token of every open end that is there, side by side, `[rows, heads, n, size]`.
+
+        Args:
+            states: `[m, heads, 1, size]`.
+        """
+        rows, n = self.ancestors.shape[:2]
+        if self.places is not None:
+            spread = states.new_zeros(rows * n, *states.shape[1:])
+            states = spread.index_copy_(0, self.places, states)
+        _, heads, _, size = states.shape
+        return states.view(rows, n, heads, size).transpose(1, 2)
+
+    def apart(self, states: Tensor) -> Tensor:
+        """`[rows, heads, n, size]` as one text for every open end that is there.
+
+        Returns:
+            `[m, 1, heads, size]`.
+        """
+        ends = states.transpose(1, 2).flatten(0, 1)[:, None]
+        return ends if self.places is None else ends[self.places]
 
     def only(self, rows: Tensor) -> "Tree":
         """The trees of some rows."""
@@ -91,12 +117,6 @@ def _living(ancestors: Tensor) -> Tensor:
     alive = ancestors.any(1)
     width = int(alive.sum(1).max())
     return alive.byte().argsort(dim=1, descending=True, stable=True)[:, :width]
-
-
-def by_rows(states: Tensor, n: int) -> Tensor:
-    """`[rows * n, heads, 1, size]`, one token of every open end, to `[rows, heads, n, size]`."""
-    _, heads, _, size = states.shape
-    return states.view(-1, n, heads, size).transpose(1, 2)
 
 
 class Branches(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -119,12 +139,12 @@ class Branches(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Take the newest nodes in, `[rows * n, heads, 1, size]`; returns all of them."""
+        """Take the newest nodes in, `[m, heads, 1, size]`; returns all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         n, nodes = self.tree.ends, self.tree.nodes
         for kept, new in ((self.keys, key_states), (self.values, value_states)):
-            kept[:, :, nodes - n : nodes] = by_rows(new, n)
+            kept[:, :, nodes - n : nodes] = self.tree.by_rows(new)
         return self.keys[:, :, :nodes], self.values[:, :, :nodes]
 
     def keep(self, nodes: Tensor) -> None:

@@ -76,7 +76,10 @@ def next_token(states: Tensor, head: Head, scratch: Scratch) -> NextToken:
     rows, n, _ = states.shape
     ready = head.prepare(states).flatten(0, 1).to(head.weight.dtype).t().contiguous()
     table = scratch.room(head.weight.shape[0], rows * n, states.device)
-    tiles = [(table[tile], head.weight[tile], _of(head.bias, tile)) for tile in _tiles(table)]
+    tiles = [
+        (table[tile], head.weight[tile], _of(head.bias, tile))
+        for tile in _tiles(len(table), table.device)
+    ]
     greatest = torch.full_like(table[0], float("-inf"))
     for out, weight, bias in tiles:
         _product(weight, bias, ready, out)
@@ -87,10 +90,9 @@ def next_token(states: Tensor, head: Head, scratch: Scratch) -> NextToken:
     return NextToken(table.t().view(rows, n, -1), totals.view(rows, n))
 
 
-def _tiles(table: Tensor) -> Iterator[slice]:
-    """Tiles of a `[v, columns]` table; one on devices that want few large products."""
-    size = _TILE if table.device.type == "cpu" else table.shape[0]
-    return _slices(table.shape[0], size)
+def _tiles(v: int, device: torch.device) -> Iterator[slice]:
+    """Tiles of a vocabulary; one on devices that want few large products."""
+    return _slices(v, _TILE if device.type == "cpu" else v)
 
 
 def _slices(v: int, size: int) -> Iterator[slice]:
@@ -106,6 +108,46 @@ def _product(weight: Tensor, bias: Tensor | None, ready: Tensor, out: Tensor) ->
     _write_product(out, weight, ready)
     if bias is not None:
         out.add_(bias)
+
+
+@torch.no_grad()
+def log_probs_of(states: Tensor, after: Tensor, ids: Tensor, head: Head) -> Tensor:
+    """Log p of some tokens, each after one of some states; several may follow the same state.
+
+    The vocabulary is walked once a state for its log-sum-exp, and a tile's logits lie where those
+    of the tile before lay; the logit of a token is a product of two vectors.
+
+    Args:
+        states: Last hidden states, `[m, h]`.
+        after: Which of the states each token follows, `[p]`.
+        ids: The tokens, `[p]`.
+        head: Of the model.
+
+    Returns:
+        `[p]`, float32.
+    """
+    ready = head.prepare(states).to(head.weight.dtype)
+    logits = (ready[after].float() * head.weight[ids].float()).sum(-1)
+    if head.bias is not None:
+        logits += head.bias[ids]
+    return logits - _normaliser(ready, head)[after]
+
+
+def _normaliser(ready: Tensor, head: Head) -> Tensor:
+    """Log-sum-exp of the logits of `[m, h]` states, `[m]`, float32."""
+    v, columns = head.weight.shape[0], ready.t().contiguous()
+    tiles = list(_tiles(v, columns.device))
+    room = columns.new_empty(tiles[0].stop, columns.shape[1], dtype=torch.float32)
+    greatest = room.new_full((columns.shape[1],), float("-inf"))
+    total = torch.zeros_like(greatest)
+    for tile in tiles:
+        out = room[: tile.stop - tile.start]
+        _product(head.weight[tile], _of(head.bias, tile), columns, out)
+        best = torch.maximum(greatest, out.amax(0))
+        here = out.sub_(best).clamp_min_(_LEAST_LOGIT).exp_().sum(0)
+        total = total * (greatest - best).exp() + here
+        greatest = best
+    return greatest + total.log()
 
 
 @dataclass(frozen=True, slots=True)

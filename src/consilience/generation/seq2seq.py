@@ -26,11 +26,20 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from consilience.encoding.bert import padding_bias
 from consilience.errors import UsageError
 from consilience.generation.attention import NAME, Step, asking
-from consilience.generation.base import Augment, NextToken, Pair, SomeRows, Stretch, TokenRows
+from consilience.generation.base import (
+    Asked,
+    Augment,
+    Ends,
+    NextToken,
+    Pair,
+    SomeRows,
+    Stretch,
+    TokenRows,
+)
 from consilience.generation.branches import Branches, Held, Tree
 from consilience.generation.families import head_of, parts_of, twin_of
 from consilience.generation.finding import find_text
-from consilience.generation.heads import Head, Scratch, next_token, score_targets
+from consilience.generation.heads import Head, Scratch, log_probs_of, next_token, score_targets
 from consilience.generation.prompts import Prompt, Wording, prompt_named
 
 
@@ -79,6 +88,13 @@ class Seq2SeqState:
     cache: EncoderDecoderCache
     scratch: Scratch
     shares: Tensor | None = None
+
+    def extend(self, parents: Tensor, there: Tensor | None = None) -> None:
+        """Go on to new open ends; see `Tree.extend`."""
+        kept = self.tree.extend(parents, there)
+        if kept is not None:
+            for branches in self.branches:
+                branches.keep(kept)
 
 
 class Seq2SeqGenerator(nn.Module):
@@ -135,6 +151,15 @@ class Seq2SeqGenerator(nn.Module):
     def device(self) -> torch.device:
         """Where the weights live."""
         return self.head.weight.device
+
+    @property
+    def longest_answer(self) -> int | None:
+        """As many tokens as the decoder has learned positions after the start token's.
+
+        None where positions are not learned one by one, as in T5.
+        """
+        positions = getattr(parts_of(self.model).decoder.config, "max_position_embeddings", None)
+        return None if positions is None else int(positions) - 1
 
     def rows(self, pairs: Sequence[Pair]) -> TokenRows:
         """Questions and passages as padded ids, one row each.
@@ -251,25 +276,37 @@ class Seq2SeqGenerator(nn.Module):
         self, memory: Seq2SeqMemory, state: Seq2SeqState, ids: Tensor, parents: Tensor
     ) -> NextToken:
         """`[rows, n]` ids after `[rows, n]` parents to what may follow each."""
-        kept = state.tree.extend(parents)
-        if kept is not None:
-            for branches in state.branches:
-                branches.keep(kept)
+        state.extend(parents)
         return self._next(memory, state, ids)
 
+    @torch.inference_mode()
+    def ask(self, memory: Seq2SeqMemory, state: Seq2SeqState, ends: Ends, asked: Asked) -> Tensor:
+        """Log p of some tokens after new open ends, `[rows, m]`."""
+        state.extend(ends.parents, ends.there)
+        states = self._states(memory, state, ends.ids)
+        place = ends.there.flatten().cumsum(0).view_as(ends.there) - 1
+        after = place.gather(1, asked.ends)[asked.wanted]
+        found = log_probs_of(states, after, asked.ids[asked.wanted], self.head)
+        return found.new_zeros(asked.ids.shape).masked_scatter_(asked.wanted, found)
+
     def _next(self, memory: Seq2SeqMemory, state: Seq2SeqState, ids: Tensor) -> NextToken:
-        step = Step(ids.shape[1], state.tree.depths, memory.k)
-        embedded = self._embedded(memory, ids)
+        states = self._states(memory, state, ids)
+        return next_token(states.view(*ids.shape, -1), self.head, state.scratch)
+
+    def _states(self, memory: Seq2SeqMemory, state: Seq2SeqState, ids: Tensor) -> Tensor:
+        """Last hidden states of the open ends that are there, `[m, h]`."""
+        step = Step(state.tree, memory.k)
+        embedded, places = self._embedded(memory, ids).flatten(0, 1), state.tree.places
         with asking(step):
             states = self._decoded(
                 memory,
-                embedded.flatten(0, 1)[:, None],
+                (embedded if places is None else embedded[places])[:, None],
                 attention_mask=state.tree.bias,
                 past_key_values=state.cache,
                 use_cache=True,
             )
         state.shares = torch.stack(step.shares).mean(0).float() if step.shares else None
-        return next_token(states.view_as(embedded), self.head, state.scratch)
+        return states[:, 0]
 
     def _embedded(self, memory: Seq2SeqMemory, ids: Tensor) -> Tensor:
         """The decoder's input, `[rows, n or t, h]`."""

@@ -142,10 +142,20 @@ def _alternatives(
 def _text(best: Decoded, shares: Shares, quotes: Quotes, generator: Generator) -> str:
     """The answer as the passage with the largest share spells it, else as the vocabulary does."""
     for row in shares.whole.argsort(descending=True).tolist():
-        if quotes[row] and len(quotes[row]) <= 1 + len(best.ids) // 3:
-            parts = [quote.text for quote in quotes[row]]
-            return ("" if language_of("".join(parts)) == "zh" else " ").join(parts)
+        if text := spelling(quotes[row], len(best.ids)):
+            return text
     return best.text(generator)
+
+
+def spelling(quotes: Sequence[Quote], length: int) -> str:
+    """An answer of `length` sub-words as a passage spells it.
+
+    Empty where it does not have the answer's words, or has them in too many pieces.
+    """
+    if not quotes or len(quotes) > 1 + length // 3:
+        return ""
+    parts = [quote.text for quote in quotes]
+    return ("" if language_of("".join(parts)) == "zh" else " ").join(parts)
 
 
 def _citations(hits: Sequence[Hit], shares: Shares, quotes: Quotes) -> tuple[Citation, ...]:

@@ -20,6 +20,7 @@ from consilience.errors import MissingError, UsageError
 from consilience.generation import CompactGenerator
 from consilience.generation.compact import build_generator
 from consilience.model.decoding import DecodingOptions
+from consilience.model.learned import learned_of, load_beside, restore, save_beside
 from consilience.model.rag_model import RagModel
 from consilience.model.vectors import CompactVectors
 from consilience.retrieval import Mode
@@ -134,18 +135,20 @@ def _compact(folder: ModelFolder) -> Parts:
         passage_encoder=CompactVectors(encoder, side="passages"),
         temperature=config.prior_temperature,
     )
+    restore(model, tensors)
     settings = Settings(config.support_thresholds, config.hybrid_weights)
     return Parts(model.eval(), encoder, settings, folder)
 
 
 def _checkpoint(name: str) -> Parts:
     """A checkpoint of transformers."""
-    from consilience.model.checkpoints import load_transformers_rag
+    from consilience.model.checkpoints import checkpoint_folder, load_transformers_rag
     from consilience.model.text_encoder import TextEncoder
     from consilience.model.vectors import PooledEncoder
 
-    rag = load_transformers_rag(name)
-    model, encoder = sum_of(rag), None
+    folder = checkpoint_folder(name)
+    rag = load_transformers_rag(folder)
+    model, encoder = sum_of(rag, folder), None
     if rag.question_tokenizer is not None and rag.passage_encoder is not None:
         told = PooledEncoder(rag.passage_encoder)
         encoder = TextEncoder(PooledEncoder(rag.question_encoder), told, rag.question_tokenizer)
@@ -153,11 +156,15 @@ def _checkpoint(name: str) -> Parts:
     return Parts(model, encoder, Settings(mode=mode, decoding=_decoding(rag)), rag)
 
 
-def sum_of(rag: "TransformersRag") -> RagModel:
+def sum_of(rag: "TransformersRag", folder: Path) -> RagModel:
     """The sum of a checkpoint; the weights are shared with it.
 
     Its prior is the softmax of inner products as they are: the format has no temperature, so none
     is learned.
+
+    Args:
+        rag: The checkpoint.
+        folder: Where it lies; what the sum learned beside it is found there.
     """
     from consilience.generation.seq2seq import Seq2SeqGenerator
     from consilience.model.vectors import PooledEncoder
@@ -169,6 +176,7 @@ def sum_of(rag: "TransformersRag") -> RagModel:
     )
     model.log_temperature.requires_grad_(False)
     model.checkpoint = rag
+    load_beside(model, folder)
     return model.eval()
 
 
@@ -193,6 +201,7 @@ def save_checkpoint(model: RagModel, path: str | Path) -> None:
     from consilience.model.checkpoints import save_transformers_rag
 
     save_transformers_rag(model.checkpoint, path)
+    save_beside(model, Path(path))
 
 
 def _decoding(rag: "TransformersRag") -> DecodingOptions:
@@ -230,7 +239,8 @@ def _save_compact(parts: Parts, folder: ModelFolder, path: Path) -> None:
         support_thresholds=parts.settings.support_thresholds,
         hybrid_weights=parts.settings.hybrid_weights,
     )
-    write_folder(path, config, dict(tensors_of(parts)), tokenizer)
+    tensors = dict(tensors_of(parts)) | learned_of(_here(parts))
+    write_folder(path, config, tensors, tokenizer)
 
 
 def _here(parts: Parts) -> RagModel:

@@ -158,10 +158,11 @@ class RagModel(nn.Module):
         Raises:
             MissingError, DamagedError, UsageError: As `checkpoints.load_transformers_rag`.
         """
-        from consilience.model.checkpoints import load_transformers_rag
+        from consilience.model.checkpoints import checkpoint_folder, load_transformers_rag
         from consilience.model.loading import sum_of
 
-        return sum_of(load_transformers_rag(name))
+        folder = checkpoint_folder(name)
+        return sum_of(load_transformers_rag(folder), folder)
 
     def save_pretrained(self, path: "str | Path") -> None:
         """Write the weights as they are now as a checkpoint that transformers' RAG classes load.

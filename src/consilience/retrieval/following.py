@@ -44,9 +44,10 @@ from consilience.retrieval.segment_files import (
     write_segment,
 )
 from consilience.store import Changes, Store
+from consilience.text import TOKENS
 
-RECIPE = "tokens 1, segments 1"
-"""Everything that shapes the files. Raise a number whenever `analyze` or the layout change."""
+RECIPE = f"tokens {TOKENS}, segments 1"
+"""Everything that shapes the files. Raise the number of segments whenever their layout changes."""
 
 _FULL = 4_000_000  # tokens of a segment that is still in memory
 _AT_ONCE = 8  # a commit merges at once what is so many times as large as what it brought,

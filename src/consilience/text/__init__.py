@@ -1,6 +1,6 @@
 """Text as tokens, sentences and passages, in Chinese and English, always by offsets."""
 
-from consilience.text.analyzer import analyze, analyze_question
+from consilience.text.analyzer import TOKENS, analyze, analyze_question
 from consilience.text.language import language_of
 from consilience.text.normalise import fold_han
 from consilience.text.passages import PassageSize, split_passages
@@ -8,6 +8,7 @@ from consilience.text.sentences import split_sentences
 from consilience.text.span import Span
 
 __all__ = [
+    "TOKENS",
     "PassageSize",
     "Span",
     "analyze",

@@ -22,6 +22,9 @@ import Stemmer
 from consilience.text.normalise import fold_han
 from consilience.text.stopwords import CHINESE_QUESTION, ENGLISH
 
+TOKENS = 1
+"""Raised whenever `analyze` changes: what was derived by tokens before no longer fits questions."""
+
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー"
 _LETTER = rf"[^\W_{_CJK}]"
 _CHUNK = regex.compile(rf"(?P<cjk>[{_CJK}]+)|{_LETTER}+(?:[-'.,]{_LETTER}+)*")

@@ -177,8 +177,10 @@ class RankingSettings:
     teacher: Annotated[
         str | None,
         Setting(
-            "cross-encoder:MODEL, multi-vector:MODEL, maxsim, or generator for its own scores.",
-            "cross-encoder:模型、multi-vector:模型、maxsim，或 generator（生成器自己的得分）。",
+            "cross-encoder:MODEL, multi-vector:MODEL, maxsim, prior, or generator for its own "
+            "scores.",
+            "cross-encoder:模型、multi-vector:模型、maxsim、prior，"
+            "或 generator（生成器自己的得分）。",
         ),
     ] = None
     temperature: Annotated[

@@ -7,12 +7,12 @@ passage makes the answer. It sees the right passage, where that is known, and th
 
 A key is a digest of question, answer and passages, so a question whose passages have changed is
 asked again. A teacher whose weights have changed is refused: half a run would have learned another
-ranking. A line that was cut off is asked again, too.
+ranking.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from consilience.errors import UsageError
 from consilience.model.rag import Rag
 from consilience.retrieval.reranking import Reranker, open_reranker
 from consilience.training.examples import Example
+from consilience.training.lines import Lines
 from consilience.training.processes import are_several
 from consilience.training.reranker_teacher import standardised, teacher_scores
 from consilience.training.work import Work
@@ -128,22 +129,20 @@ def taught(
         UsageError: The folder keeps scores of another teacher, or several processes would write
             there at the same time.
     """
-    place, ranked = folder / FILE, [one for one in examples if len(one.candidates) > 1]
-    known = _kept(place, judge.digest)
+    lines, ranked = Lines(folder / FILE), [one for one in examples if len(one.candidates) > 1]
+    known = _known(lines, judge.digest)
     missing = {key: one for one in ranked if (key := _key(one)) not in known}
     if missing and are_several():
         raise UsageError(
             "several processes cannot share a run in which a teacher scores passages first",
             hint="begin the run in one process; the others find its scores",
         )
-    with place.open("a", encoding="utf-8") as file:
-        if not place.stat().st_size:
-            file.write(json.dumps({"teacher": judge.digest}) + "\n")
-        for done, (key, one) in enumerate(missing.items()):
-            known[key] = judge.score(one)
-            file.write(json.dumps([key, known[key]]) + "\n")
-            file.flush()
-            progress(done + 1, len(missing))
+    if missing and not lines.values:
+        lines.add({"teacher": judge.digest})
+    for done, (key, one) in enumerate(missing.items()):
+        known[key] = judge.score(one)
+        lines.add([key, known[key]])
+        progress(done + 1, len(missing))
     return [replace(one, taught=tuple(known.get(_key(one), ()))) for one in examples]
 
 
@@ -153,19 +152,11 @@ def _key(example: Example) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
-def _kept(place: Path, digest: str) -> dict[str, list[float]]:
-    """Scores that were kept; a last line that was cut off is taken out of the file."""
-    if not place.is_file():
-        return {}
-    lines = place.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    place.write_text("".join(whole), encoding="utf-8")
-    if not whole:
-        return {}
-    header: Mapping[str, str] = json.loads(whole[0])
-    if header.get("teacher") != digest:
+def _known(lines: Lines, digest: str) -> dict[str, list[float]]:
+    """Scores that are kept, by key."""
+    if lines.values and lines.values[0] != {"teacher": digest}:
         raise UsageError(
-            f"{place} keeps the scores of another teacher than ranking.teacher is now",
+            f"{lines.path} keeps the scores of another teacher than ranking.teacher is now",
             hint="choose another output folder, or put the teacher back",
         )
-    return dict(json.loads(line) for line in whole[1:])
+    return dict(lines.values[1:])

@@ -9,7 +9,7 @@ any setting means.
 import difflib
 import json
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import (
@@ -157,6 +157,33 @@ def as_json(settings: Any) -> dict[str, Any]:
     """Settings as plain JSON values."""
     found: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
     return found
+
+
+def differences(
+    cls: type, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Settings that are not the same in two JSON forms, each by its dotted key with both values.
+
+    What one of them does not name has its default there, as a setting has that is younger than a
+    form. What is no setting any more is None in the form that does not name it.
+    """
+    defaults = {
+        leaf.path: json.loads(json.dumps(leaf.default, default=str)) for leaf in leaves(cls)
+    }
+    was, now = (defaults | dict(_opened(form, defaults)) for form in (old, new))
+    return {
+        path: (was.get(path), now.get(path)) for path in was | now if was.get(path) != now.get(path)
+    }
+
+
+def _opened(form: Mapping[str, Any], known: Collection[str], prefix: str = "") -> Iterator[Any]:
+    """The dotted keys of a JSON form with their values, groups opened."""
+    for key, value in form.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and path not in known:
+            yield from _opened(value, known, f"{path}.")
+        else:
+            yield path, value
 
 
 def _build(cls: type, values: Mapping[str, Any], prefix: str, mistakes: list[str]) -> Any:

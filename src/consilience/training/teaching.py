@@ -23,6 +23,7 @@ from consilience.questions import Question
 from consilience.store import Store, require_fingerprint
 from consilience.training.config import TrainConfig
 from consilience.training.learner import Learner
+from consilience.training.lines import Lines
 from consilience.training.proposals import PassageIndex
 from consilience.training.work import LearnerOptions, Work
 
@@ -133,31 +134,20 @@ def answered_by(
         k: Passages that an answer is summed over.
         progress: Told how many are answered, and how many there are.
     """
-    known = _kept(place)
-    with place.open("a", encoding="utf-8") as file:
-        for done, question in enumerate(questions):
-            key = _key(question)
-            if key not in known:
-                options = AskOptions(k=k, history=question.history)
-                known[key] = teacher.rag.ask(question.question, teacher.store, options).text
-                file.write(json.dumps([key, known[key]], ensure_ascii=False) + "\n")
-                file.flush()
-            progress(done + 1, len(questions))
+    lines = Lines(place)
+    known: dict[str, str] = dict(lines.values)
+    for done, question in enumerate(questions):
+        key = _key(question)
+        if key not in known:
+            options = AskOptions(k=k, history=question.history)
+            known[key] = teacher.rag.ask(question.question, teacher.store, options).text
+            lines.add([key, known[key]])
+        progress(done + 1, len(questions))
     return [_with_answer(question, known[_key(question)]) for question in questions]
 
 
 def _key(question: Question) -> str:
     return json.dumps([question.question, [[t.question, t.answer] for t in question.history]])
-
-
-def _kept(place: Path) -> dict[str, str]:
-    """Answers that were kept; a last line that was cut off is left out."""
-    if not place.is_file():
-        return {}
-    lines = place.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    place.write_text("".join(whole), encoding="utf-8")
-    return dict(json.loads(line) for line in whole)
 
 
 def _with_answer(question: Question, text: str) -> Question:

@@ -67,6 +67,11 @@ def rows(url: str, sql: str, *values: Any) -> list[Any]:
         return cursor.fetchall() if cursor.description else []
 
 
+def connection_of(view: View) -> Any:
+    """The connection that a view reads by."""
+    return view._entries._connection  # type: ignore[attr-defined]
+
+
 class TestBm25:
     @pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.6, 0.4), (2.0, 1.0), (0.0, 0.0)])
     def test_scores_are_those_of_an_independent_implementation(
@@ -268,7 +273,7 @@ class TestFailures:
         publish(store, engine)
         quick = open_engine(url, limits=QUICK)
         with pytest.raises(RemoteError) as error:
-            quick.read(lambda view: view._connection.execute("SELECT pg_sleep(60)"))  # type: ignore[attr-defined]
+            quick.read(lambda view: connection_of(view).execute("SELECT pg_sleep(60)"))
         assert "did not answer in time: canceling statement" in error.value.message
         assert search(quick, "leave") == ["leave"]
         quick.close()
@@ -281,7 +286,7 @@ class TestFailures:
         quick = open_engine(url, limits=QUICK)
 
         def freeze(view: View) -> object:
-            connection = view._connection  # type: ignore[attr-defined]
+            connection = connection_of(view)
             process = connection.info.backend_pid
             os.kill(process, signal.SIGSTOP)
             try:
@@ -317,7 +322,7 @@ class TestFailures:
 
         def die(view: View) -> object:
             next(attempts)
-            return view._connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")  # type: ignore[attr-defined]
+            return connection_of(view).execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
         with pytest.raises(UnavailableError, match="cannot be reached"):
             quick.read(die)

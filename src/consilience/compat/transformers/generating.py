@@ -26,7 +26,15 @@ from consilience.compat.transformers.scoring import score_alone
 from consilience.errors import UsageError
 from consilience.generation import Seq2SeqGenerator, TokenRows
 from consilience.model.as_transformers import LossOptions, shifted_targets
-from consilience.model.decoding import Decoded, DecodingOptions, decode, score_answers
+from consilience.model.decoding import (
+    Decoded,
+    DecodingOptions,
+    Finished,
+    Proposal,
+    decode,
+    score_proposals,
+    search_answers,
+)
 from consilience.model.fusion import answer_posterior, log_prior
 
 LENGTH = 20
@@ -211,10 +219,15 @@ def by_loss(
     if loss.hf_compat and not bool(source.rows.mask.all()):
         everything = TokenRows(source.rows.ids, torch.ones_like(source.rows.mask))
         searched = writer.memorise(everything)
-    found = _proposals(writer, searched, source, writing)
+    found = _search_alone(writer, searched, source, writing)
     fill = _fill(writing) if loss.hf_compat else writing.pad
-    candidates = [_ids(each, fill, distinct) for each in found]
-    scored = _score(writer, memory, candidates, source, loss.options)
+    candidates = [
+        _ids([[writing.start, *one.ids] for _, one in each], fill, distinct) for each in found
+    ]
+    certain = searched is memory and writing.options.forced_first is None
+    known = _Known.of(found) if certain else _Known([{} for _ in found])
+    race = _Race(candidates, known, returned)
+    scored = _score(writer, memory, race, source, loss.options)
     best = [
         _ranked(ids, _of_question(scored, q, len(ids)), source.scores[q], loss)[:returned]
         for q, ids in enumerate(candidates)
@@ -222,15 +235,52 @@ def by_loss(
     return _output(best, writing, returned, width=scored.targets.shape[-1])
 
 
-def _proposals(
+def _search_alone(
     writer: Seq2SeqGenerator, memory: Any, source: Source, writing: Writing
-) -> list[list[list[int]]]:
-    """What the search of each passage alone finds, for each question."""
+) -> list[list[tuple[int, Finished]]]:
+    """What the search of each passage alone finds, for each question, with the passage's place."""
     b, k = source.scores.shape
     alone = replace(writing.options, returned=writing.options.beams)
     certain = source.scores.new_zeros(b * k, 1)
-    found = _plain(decode(writer, memory, certain, options=alone), writing)
-    return [[one.ids for each in found[q * k : (q + 1) * k] for one in each] for q in range(b)]
+    found = search_answers(writer, memory, certain, options=alone)
+    return [[(d, one) for d in range(k) for one in found[q * k + d]] for q in range(b)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What passages gave to the answers that they proposed, by question and answer."""
+
+    given: list[dict[tuple[int, ...], dict[int, Tensor]]]
+
+    @classmethod
+    def of(cls, found: Sequence[Sequence[tuple[int, Finished]]]) -> "_Known":
+        """From the searches of the passages."""
+        given: list[dict[tuple[int, ...], dict[int, Tensor]]] = []
+        for each in found:
+            here: dict[tuple[int, ...], dict[int, Tensor]] = {}
+            for d, one in each:
+                here.setdefault(tuple(one.ids), {})[d] = one.given[0]
+            given.append(here)
+        return cls(given)
+
+    def proposal(self, question: int, ids: list[int]) -> Proposal:
+        """An answer with what is known of it."""
+        return Proposal(ids, self.given[question].get(tuple(ids), {}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Race:
+    """Who runs, and for how many places.
+
+    Attributes:
+        candidates: Of each question, from the start token on, filled up to one length.
+        known: Log p that need not be computed again.
+        returned: How many of each question's candidates are wanted.
+    """
+
+    candidates: Sequence[Sequence[list[int]]]
+    known: _Known
+    returned: int
 
 
 def _fill(writing: Writing) -> int:
@@ -248,15 +298,17 @@ def _ids(found: Sequence[list[int]], fill: int, distinct: bool) -> list[list[int
 def _score(
     writer: Seq2SeqGenerator,
     memory: Any,
-    candidates: Sequence[Sequence[list[int]]],
+    race: _Race,
     source: Source,
     options: LossOptions,
 ) -> Scored:
     """All candidates under all passages; `[c, b, …]`, where `c` is the most that a question has.
 
-    A question with fewer candidates has its first one in the places that are left. Smoothing wants
-    sums over the vocabulary, for which candidates are fed whole; else they are walked as a tree.
+    A question with fewer candidates has its first one in the places that are left, and what is
+    said of those means nothing. Smoothing wants sums over the vocabulary, for which candidates are
+    fed whole; else they are walked as a tree.
     """
+    candidates = race.candidates
     most = max(map(len, candidates))
     width = max(len(ids) for each in candidates for ids in each)
     filled = [[*each, *[each[0]] * (most - len(each))] for each in candidates]
@@ -274,11 +326,30 @@ def _score(
             sums=torch.stack(sums),
         )
     targets = torch.stack([shifted_targets(ids, options.pad) for ids in fed]).to(device)
-    wanted = [[_without_padding(ids[1:], options.pad) for ids in each] for each in filled]
-    given = score_answers(writer, memory, wanted, k=source.scores.shape[1]).permute(2, 0, 1, 3)
+    given = _asked(writer, memory, race, source, options).permute(2, 0, 1, 3)
     missing = targets.shape[-1] - given.shape[-1]
     log_probs = torch.nn.functional.pad(given, (0, missing))
     return Scored(targets, log_probs.masked_fill((targets == options.pad)[:, :, None], 0.0))
+
+
+def _asked(
+    writer: Seq2SeqGenerator, memory: Any, race: _Race, source: Source, options: LossOptions
+) -> Tensor:
+    """Log p of the candidates' tokens given each passage, `[b, k, c, t]`."""
+    proposals = [
+        [race.known.proposal(q, _without_padding(ids[1:], options.pad)) for ids in each]
+        for q, each in enumerate(race.candidates)
+    ]
+    plain = all(_counts_whole(one.ids, options) for each in proposals for one in each)
+    prior = source.prior().to(writer.device, torch.float32)
+    returned = race.returned if plain else None
+    return score_proposals(writer, memory, proposals, prior, returned=returned)
+
+
+def _counts_whole(ids: Sequence[int], options: LossOptions) -> bool:
+    """Whether the loss of an answer is minus its log p under the sum, nothing being left out."""
+    excluded = options.exclude_bos and ids[0] == options.bos
+    return len(ids) > 1 and not excluded and options.pad not in ids
 
 
 def _without_padding(ids: list[int], pad: int) -> list[int]:

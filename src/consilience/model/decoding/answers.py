@@ -9,7 +9,7 @@ from consilience.errors import UsageError
 from consilience.generation import Generator
 from consilience.model.decoding.opening import Opening, open_answers
 from consilience.model.decoding.options import DecodingOptions, id_fields
-from consilience.model.decoding.result import Decoded, results
+from consilience.model.decoding.result import Decoded, Finished, results
 from consilience.model.decoding.search import Search
 from consilience.model.decoding.thorough import search_passages
 
@@ -34,13 +34,26 @@ def decode(
     Raises:
         UsageError: Weights that are no distribution, or tokens outside the vocabulary.
     """
+    opening, answers = _searched(generator, memory, log_weights, options)
+    return results(answers, opening, generator, options)
+
+
+@torch.inference_mode()
+def search_answers(
+    generator: Generator, memory: Any, log_weights: Tensor, *, options: DecodingOptions
+) -> list[list[Finished]]:
+    """As `decode`, but answers as the search left them: what every passage gave to every token."""
+    return _searched(generator, memory, log_weights, options)[1]
+
+
+def _searched(
+    generator: Generator, memory: Any, log_weights: Tensor, options: DecodingOptions
+) -> tuple[Opening, list[list[Finished]]]:
     check_ids(generator, options)
     opening = open_answers(generator, memory, log_weights)
     if options.search == "exact":
-        answers = begin_search(generator, memory, opening, options).run()
-    else:
-        answers = search_passages(generator, memory, opening, options)
-    return results(answers, opening, generator, options)
+        return opening, begin_search(generator, memory, opening, options).run()
+    return opening, search_passages(generator, memory, opening, options)
 
 
 def begin_search(

@@ -111,9 +111,9 @@ class DecodingOptions:
         """The step, from 0, at which every answer ends."""
         return self.max_new_tokens - (self.limit == "cut")
 
-    def within(self, longest: int) -> "DecodingOptions":
-        """The same, with answers of at most `longest` tokens."""
-        if self.max_new_tokens <= longest:
+    def within(self, longest: int | None) -> "DecodingOptions":
+        """The same, with answers of at most `longest` tokens; None for no bound."""
+        if longest is None or self.max_new_tokens <= longest:
             return self
         least = min(self.min_new_tokens, longest)
         return replace(self, max_new_tokens=longest, min_new_tokens=least)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consilience.generation import Generator
+from consilience.generation import Asked, Asking, Ends, Generator, NextToken
 from consilience.model.decoding.opening import IMPOSSIBLE, Opening, begin
 from consilience.model.decoding.options import DecodingOptions
 from consilience.model.decoding.result import Finished
@@ -32,10 +32,16 @@ ABSENT = IMPOSSIBLE / 2
 
 
 @dataclass(slots=True)
-class _Candidate:
-    """An answer and what the passages that proposed it gave to its tokens, `[tokens]` each."""
+class Proposal:
+    """An answer that some passages of a question proposed.
 
-    answer: Finished
+    Attributes:
+        ids: Without the start token.
+        given: Log p of each token given each passage that is known to have given it, by the
+            passage's place, `[tokens]` each.
+    """
+
+    ids: Sequence[int]
     given: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -50,15 +56,16 @@ def search_passages(
         opening: Of the same rows.
         options: `search` says which of the two.
     """
-    proposals = _proposals(generator, memory, opening, options)
-    if not proposals:
+    found = _search_alone(generator, memory, opening, options)
+    if not found:
         return []
+    proposals = [[one.proposal for one in each] for each in found]
     candidates = _Candidates.of(proposals, opening.log_weights, options.returned)
     if options.search == "fast":
         candidates.count_absent_as_impossible()
     else:
         _score(generator, memory, candidates, forced=options.forced_first is not None)
-    return candidates.best()
+    return candidates.best([[one.answer for one in each] for each in found])
 
 
 def score_answers(
@@ -76,50 +83,69 @@ def score_answers(
     Returns:
         `[b, k, c, t]`, zero past the end of an answer.
     """
-    b, c = len(answers), max(map(len, answers))
-    t = max(len(ids) for found in answers for ids in found)
-    ids = torch.zeros(b, c, t, dtype=torch.long)
-    lengths = torch.zeros(b, c, dtype=torch.long)
-    for q, found in enumerate(answers):
-        for i, one in enumerate(found):
-            lengths[q, i] = len(one)
-            ids[q, i, : len(one)] = torch.tensor(one)
-    device = generator.device
-    candidates = _Candidates(
-        answers=[],
-        log_weights=torch.zeros(b, k, device=device),
-        ids=ids.to(device),
-        lengths=lengths.to(device),
-        known=torch.zeros(b, k, c, dtype=torch.bool, device=device),
-        given=torch.zeros(b, k, c, t, device=device),
-        alive=(lengths > 0).to(device),
-        returned=c,
-    )
+    proposals = [[Proposal(ids) for ids in each] for each in answers]
+    log_weights = torch.zeros(len(answers), k, device=generator.device)
+    return score_proposals(generator, memory, proposals, log_weights)
+
+
+def score_proposals(
+    generator: Generator,
+    memory: Any,
+    proposals: Sequence[Sequence[Proposal]],
+    log_weights: Tensor,
+    *,
+    returned: int | None = None,
+) -> Tensor:
+    """Log p of proposed answers under every passage; what is known of them is not asked again.
+
+    Args:
+        generator: Whose memory it is.
+        memory: Of `b * k` rows, question-major.
+        proposals: For each question, `c` at most; at least one of one token.
+        log_weights: log prior, `[b, k]`; a passage that is not there is not asked.
+        returned: How many of each question matter: the best by log p(y | x). None for all.
+
+    Returns:
+        `[b, k, c, t]`, zero past the end of an answer. An answer that cannot be among those that
+        matter is impossible (-1e9 nats at its first token).
+    """
+    most = max(map(len, proposals))
+    candidates = _Candidates.of(proposals, log_weights, returned or most)
     _score(generator, memory, candidates, forced=False)
-    return candidates.given
+    out = (candidates.lengths > 0) & ~candidates.alive
+    first = candidates.given[..., 0].masked_fill(out[:, None], IMPOSSIBLE)
+    return torch.cat([first[..., None], candidates.given[..., 1:]], dim=-1)
 
 
-def _proposals(
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An answer as the first passage's search left it, and who else proposed it."""
+
+    answer: Finished
+    proposal: Proposal
+
+
+def _search_alone(
     generator: Generator, memory: Any, opening: Opening, options: DecodingOptions
-) -> list[list[_Candidate]]:
+) -> list[list[_Found]]:
     """What the search of each passage finds, equal answers of a question as one."""
     b, k = opening.log_weights.shape
     alone = replace(options, search="exact", returned=options.beams)
     certain = opening.log_weights.new_zeros(b * k, 1)
     found = Search(generator, memory, opening.state, opening.first, certain, alone).run()
     here = (opening.log_weights > ABSENT).tolist()
-    proposals: list[list[_Candidate]] = []
+    together: list[list[_Found]] = []
     for q in range(b):
-        merged: dict[tuple[int, ...], _Candidate] = {}
+        merged: dict[tuple[int, ...], _Found] = {}
         for d in (d for d in range(k) if here[q][d]):
             for one in found[q * k + d]:
-                candidate = merged.setdefault(tuple(one.ids), _Candidate(one))
-                candidate.given[d] = one.given[0]
-        proposals.append(list(merged.values()))
-    return proposals
+                same = merged.setdefault(tuple(one.ids), _Found(one, Proposal(one.ids)))
+                same.proposal.given[d] = one.given[0]
+        together.append(list(merged.values()))
+    return together
 
 
-def _numbered(proposals: list[list[_Candidate]]) -> Iterator[tuple[int, int, _Candidate]]:
+def _numbered(proposals: Sequence[Sequence[Proposal]]) -> Iterator[tuple[int, int, Proposal]]:
     """Every candidate with its question and its place."""
     for q, found in enumerate(proposals):
         for i, one in enumerate(found):
@@ -131,7 +157,6 @@ class _Candidates:
     """Candidates of `b` questions as tensors; `c` at most of each, `t` tokens at most.
 
     Attributes:
-        answers: Each question's, `c` or fewer.
         log_weights: log prior, `[b, k]`.
         ids: `[b, c, t]`.
         lengths: In tokens, 0 where there is no candidate, `[b, c]`.
@@ -141,7 +166,6 @@ class _Candidates:
         returned: How many are wanted.
     """
 
-    answers: list[list[_Candidate]]
     log_weights: Tensor
     ids: Tensor
     lengths: Tensor
@@ -152,24 +176,24 @@ class _Candidates:
 
     @classmethod
     def of(
-        cls, proposals: list[list[_Candidate]], log_weights: Tensor, returned: int
+        cls, proposals: Sequence[Sequence[Proposal]], log_weights: Tensor, returned: int
     ) -> "_Candidates":
         """Proposals as tensors; of passages that are not there, nothing need be known."""
         device = log_weights.device
         c = max(map(len, proposals))
-        t = max(len(one.answer.ids) for found in proposals for one in found)
+        t = max(len(one.ids) for found in proposals for one in found)
         ids = torch.zeros(len(proposals), c, t, dtype=torch.long)
         lengths = torch.zeros(len(proposals), c, dtype=torch.long)
         known = (log_weights <= ABSENT).cpu()[..., None].repeat(1, 1, c)
         given = torch.zeros(*known.shape, t)
         for q, i, one in _numbered(proposals):
-            lengths[q, i] = length = len(one.answer.ids)
-            ids[q, i, :length] = torch.tensor(one.answer.ids)
+            lengths[q, i] = length = len(one.ids)
+            ids[q, i, :length] = torch.tensor(one.ids)
             for d, log_probs in one.given.items():
                 known[q, d, i] = True
                 given[q, d, i, :length] = log_probs.cpu()
         ids, lengths, known, given = (part.to(device) for part in (ids, lengths, known, given))
-        return cls(proposals, log_weights, ids, lengths, known, given, lengths > 0, returned)
+        return cls(log_weights, ids, lengths, known, given, lengths > 0, returned)
 
     def count_absent_as_impossible(self) -> None:
         """A passage that did not propose a candidate gives it nothing."""
@@ -196,8 +220,8 @@ class _Candidates:
         bar = least.topk(min(self.returned, least.shape[1]), dim=-1).values[:, -1:]
         self.alive &= joint.logsumexp(1) >= bar - ROUNDING
 
-    def best(self) -> list[list[Finished]]:
-        """The best of each question, ranked by log p(y | x)."""
+    def best(self, answers: Sequence[Sequence[Finished]]) -> list[list[Finished]]:
+        """The best of each question's answers, ranked by log p(y | x)."""
         scores = self.joint().logsumexp(1).masked_fill(~self.alive, float("-inf"))
         order = scores.sort(dim=-1, descending=True, stable=True).indices.tolist()
         kept = self.alive.sum(-1).clamp(max=self.returned).tolist()
@@ -205,13 +229,13 @@ class _Candidates:
         return [
             [
                 replace(
-                    self.answers[q][i].answer,
-                    given=given[q, :, i, : len(self.answers[q][i].answer.ids)],
+                    answers[q][i],
+                    given=given[q, :, i, : len(answers[q][i].ids)],
                     score=values[q][i],
                 )
                 for i in order[q][: kept[q]]
             ]
-            for q in range(len(self.answers))
+            for q in range(len(answers))
         ]
 
 
@@ -239,7 +263,7 @@ class _Beginnings:
             places=torch.zeros_like(candidates.known, dtype=torch.long),
         )
 
-    def extend(self, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def extend(self, tokens: Tensor, wanted: Tensor) -> Ends:
         """Go on by one token.
 
         Args:
@@ -247,7 +271,7 @@ class _Beginnings:
             wanted: The candidates whose next token a row will be asked for, `[b, k, c]`.
 
         Returns:
-            Tokens and parents of the new open ends, `[b * k, n]`.
+            The new open ends, `[b * k, n]`.
         """
         parents = self.ends(wanted.shape)
         self.alike &= tokens[:, :, None] == tokens[:, None, :]
@@ -256,8 +280,9 @@ class _Beginnings:
         needed = torch.zeros_like(self.places).scatter_add_(2, leaders, wanted.long()) > 0
         self.places = (needed.long().cumsum(-1) - 1).clamp_min(0)
         spread = tokens[:, None].expand(wanted.shape)
-        ids = _packed(spread, needed, self.places)
-        return ids.flatten(0, 1), _packed(parents, needed, self.places).flatten(0, 1)
+        parts = (spread, parents, torch.ones_like(needed))
+        packed = (_packed(part, needed, self.places).flatten(0, 1) for part in parts)
+        return Ends(*packed)
 
     def ends(self, shape: torch.Size) -> Tensor:
         """The open end at which each candidate stands in each row, `[b, k, c]`."""
@@ -266,23 +291,44 @@ class _Beginnings:
 
 def _score(generator: Generator, memory: Any, candidates: _Candidates, *, forced: bool) -> None:
     """Fill in what is not known, level by level; `forced` says that the first token is certain."""
-    state, following, _ = begin(generator, memory)
-    beginnings = _Beginnings.empty(candidates)
+    walk, beginnings = _Walk.at_start(generator, memory), _Beginnings.empty(candidates)
     for level in range(candidates.ids.shape[2]):
         wanted = candidates.wanted(level)
         if not bool(wanted.any()):
             return
-        if level:
-            ids, parents = beginnings.extend(candidates.ids[..., level - 1], wanted)
-            following = generator.step(memory, state, ids, parents)
+        new = beginnings.extend(candidates.ids[..., level - 1], wanted) if level else None
         if level or not forced:
             # What is not wanted may stand at an end that is not there.
             ends = beginnings.ends(wanted.shape) * wanted
-            asked = candidates.ids[:, None, :, level].expand(wanted.shape)
-            log_probs = following.of(asked.flatten(0, 1), ends.flatten(0, 1))
-            log_probs = log_probs.view(wanted.shape).masked_fill(~wanted, 0.0)
-            candidates.given[..., level] += log_probs
+            ids = candidates.ids[:, None, :, level].expand(wanted.shape)
+            asked = Asked(*(part.flatten(0, 1) for part in (ids, ends, wanted)))
+            candidates.given[..., level] += walk.ask(new, asked).view(wanted.shape)
         candidates.prune(level + 1)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A generator that is led along answers that are known."""
+
+    generator: Generator
+    memory: Any
+    state: Any
+    first: NextToken
+
+    @classmethod
+    def at_start(cls, generator: Generator, memory: Any) -> "_Walk":
+        """Before the first token."""
+        state, first, _ = begin(generator, memory)
+        return cls(generator, memory, state, first)
+
+    def ask(self, new: Ends | None, asked: Asked) -> Tensor:
+        """Log p of tokens after new open ends, or of first tokens; 0 where none is wanted."""
+        if new is not None and isinstance(self.generator, Asking):
+            return self.generator.ask(self.memory, self.state, new, asked)
+        following = self.first
+        if new is not None:
+            following = self.generator.step(self.memory, self.state, new.ids, new.parents)
+        return following.of(asked.ids, asked.ends).masked_fill(~asked.wanted, 0.0)
 
 
 def _packed(values: Tensor, needed: Tensor, places: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ engine ranks; it decides nothing. What is published, and whether a copy may be b
 `published`'s business, and each engine's own language is its module's.
 """
 
+import base64
 import hashlib
 import shlex
 from collections import Counter
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consilience.documents import Passage
-from consilience.errors import DamagedError, MissingError, RemoteError, UsageError
+from consilience.errors import DamagedError, MissingError, RemoteError
 from consilience.retrieval.ranking import Ranking, Scope
 from consilience.retrieval.tuning import Tuning
 from consilience.store import Record, VectorRows, Where
@@ -28,14 +29,13 @@ from consilience.text import analyze, analyze_question
 FORMAT = 1
 """The shape of what lies in the engines; raised with every change of it."""
 
-TOKENS = 1
-"""Raised whenever `analyze` changes, as copies made before no longer fit the questions."""
-
 MOST_TOKENS = 1024
 """Distinct tokens of a question that are looked up; the servers refuse longer queries."""
 
 LONGEST_TERM = 200
 """Characters of a token or a filter's value that servers index; longer ones by their digest."""
+
+_SLICE = 1000  # values in one filter
 
 Answer = TypeVar("Answer")
 Vector = NDArray[np.float32]
@@ -228,6 +228,27 @@ def _alternatives(where: Where) -> Iterator[list[str]]:
             yield [fact(name, value) for value in values]
 
 
+def sliced(values: Sequence[Any]) -> Iterator[list[Any]]:
+    """As many values at a time as one filter takes."""
+    return (list(values[start : start + _SLICE]) for start in range(0, len(values), _SLICE))
+
+
+def passage_of(kept: Mapping[str, Any]) -> Passage:
+    """A passage out of what a server keeps of it, under the names of its fields, with others."""
+    known = {one.name: kept[one.name] for one in fields(Passage)}
+    return Passage(**{**known, "access": tuple(known["access"])})
+
+
+def packed(vector: NDArray[np.float16]) -> str:
+    """A vector, `[dimension]`, as servers keep it that know no half precision."""
+    return base64.b64encode(vector.astype("<f2").tobytes()).decode("ascii")
+
+
+def unpacked(text: str) -> NDArray[np.float16]:
+    """The vector of `packed`, `[dimension]`."""
+    return np.frombuffer(base64.b64decode(text), "<f2")
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """What leads a copy from one state to another.
@@ -252,24 +273,6 @@ class Delta:
     added: Iterator[list[Entry]]
     average: Callable[[], tuple[float, float]]
     reached: Callable[[], Published]
-
-
-def require_vector(vector: Vector, dimension: int) -> None:
-    """Refuse what cannot be compared with the vectors of a copy.
-
-    Args:
-        vector: Of a question.
-        dimension: The length of the copy's vectors.
-
-    Raises:
-        UsageError: It has another length, or numbers that are none.
-    """
-    if vector.shape != (dimension,) or not np.isfinite(vector).all():
-        raise UsageError(
-            f"the question's vector is not {dimension} finite numbers, received shape "
-            f"{vector.shape}",
-            hint="Check the encoder's encode_questions.",
-        )
 
 
 def unpublished(shown: str) -> MissingError:

@@ -4,7 +4,6 @@ The ledger is replaced only while its sequence number is the one that was read. 
 title's weight are fixed when an index is made, so a copy is made anew when they change.
 """
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,13 +13,15 @@ import numpy as np
 
 from consilience.errors import RemoteError, UsageError
 from consilience.retrieval.engines.address import Address
-from consilience.retrieval.engines.base import TOKENS, Delta, Entry, Terms
+from consilience.retrieval.engines.base import Delta, Entry, Terms, packed, sliced
 from consilience.retrieval.engines.elastic.clients import Json
 from consilience.retrieval.engines.elastic.dialects import MOST, OLDEST, Dialect
-from consilience.retrieval.engines.elastic.reading import ElasticView, seen, sliced
+from consilience.retrieval.engines.elastic.reading import ElasticEntries, seen
 from consilience.retrieval.engines.elastic.wire import Wire
 from consilience.retrieval.engines.runs import Kept, Ledger, Run
+from consilience.retrieval.engines.viewing import CommitView
 from consilience.retrieval.tuning import Tuning
+from consilience.text import TOKENS
 
 _KEPT: Json = {"type": "object", "enabled": False}
 _FIELDS: Json = {
@@ -161,9 +162,10 @@ class ElasticShelves:
         """Delete the index."""
         self._wire.ask("DELETE", f"/{self._index(shelf)}", missing={})
 
-    def view(self, ledger: Ledger) -> "ElasticView":
+    def view(self, ledger: Ledger) -> CommitView:
         """What the ledger's readers see."""
-        return ElasticView(self._wire, self._index(ledger.shelf), ledger, self._dialect)
+        entries = ElasticEntries(self._wire, self._index(ledger.shelf), ledger, self._dialect)
+        return CommitView(entries, ledger.published)
 
     def close(self) -> None:
         """Close the client's connections."""
@@ -191,7 +193,6 @@ def _document(entry: Entry, run: Run, tuning: Tuning) -> Json:
     passage = entry.record.passage
     terms = Terms.of(passage)
     tokens = [*terms.title.elements()] * _repeated(tuning) + [*terms.text.elements()]
-    vector = entry.vector.astype("<f2")
     return {
         "number": entry.number,
         "id": passage.id,
@@ -200,8 +201,8 @@ def _document(entry: Entry, run: Run, tuning: Tuning) -> Json:
         "readers": entry.readers,
         "facts": entry.facts,
         "tokens": " ".join(tokens),
-        "vector": vector.astype(np.float32).tolist(),
-        "kept": {**asdict(passage), "vector": base64.b64encode(vector.tobytes()).decode("ascii")},
+        "vector": entry.vector.astype(np.float32).tolist(),
+        "kept": {**asdict(passage), "vector": packed(entry.vector)},
     }
 
 

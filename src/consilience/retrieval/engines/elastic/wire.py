@@ -5,13 +5,14 @@ from typing import Any
 
 from consilience.errors import RemoteError
 from consilience.retrieval.engines.address import PASSWORD, Address
-from consilience.retrieval.engines.base import Limits, UnavailableError
+from consilience.retrieval.engines.base import Limits
 from consilience.retrieval.engines.elastic.clients import (
     Client,
     Json,
     RefusedError,
     UnreachedError,
 )
+from consilience.retrieval.engines.failing import late, nonsense, refused, unreached
 from consilience.retrieval.engines.persistence import persistently
 
 
@@ -70,16 +71,16 @@ class Wire:
         seconds = self._limits.publish if slow else self._limits.search
         try:
             found = self._client.send(method, path, body, params or {}, seconds)
-        except RefusedError as refused:
-            answer = instead.get(_reason(refused))
+        except RefusedError as error:
+            answer = instead.get(_reason(error))
             if answer is not None:
                 return answer
-            error = self._refused(refused)
-        except UnreachedError as unreached:
-            error = self._unreached(unreached)
+            told = self._refused(error)
+        except UnreachedError as error:
+            told = self._unreached(error)
         else:
             return self._understood(found)
-        raise error from None
+        raise told from None
 
     def bulk(self, index: str, lines: list[Json]) -> None:
         """Send actions to an index; every one of them must succeed.
@@ -103,49 +104,32 @@ class Wire:
 
     def _understood(self, found: Any) -> Json:
         if not isinstance(found, dict):
-            raise RemoteError(
-                f"{self._address.shown} answers what makes no sense: "
-                f"{self._address.concealed(found)!r}",
-                hint="is there something else at this address?",
-            )
+            raise nonsense(self._address.shown, repr(self._address.concealed(found)))
         return found
 
-    def _refused(self, refused: RefusedError) -> RemoteError:
-        told = self._address.concealed(_told(refused.told))
-        shown, status = self._address.shown, refused.status
+    def _refused(self, error: RefusedError) -> RemoteError:
+        told = self._address.concealed(_told(error.told))
+        shown, status = self._address.shown, error.status
         if status in (401, 403) and "block" not in told:
             return RemoteError(
                 f"{shown} does not accept the user, the password or the key: {told}",
                 hint=f"put the password into the environment, as {PASSWORD}",
                 status=status,
             )
-        kind = UnavailableError if status in (429, 502, 503, 504) else RemoteError
-        return kind(
-            f"{shown} refused with status {status}: {told}",
-            hint="see the log of the server",
-            status=status,
-        )
+        return refused(shown, told, status=status)
 
-    def _unreached(self, unreached: UnreachedError) -> RemoteError:
-        told, shown = self._address.concealed(unreached.told), self._address.shown
-        if unreached.late:
-            return RemoteError(
-                f"{shown} did not answer in time: {told}",
-                hint="is it overloaded? ask again, or look at its log",
-            )
-        return UnavailableError(
-            f"{shown} cannot be reached: {told}",
-            hint="look at the address, and whether the server is running",
-        )
+    def _unreached(self, error: UnreachedError) -> RemoteError:
+        told, shown = self._address.concealed(error.told), self._address.shown
+        return late(shown, told) if error.late else unreached(shown, told)
 
 
-def _reason(refused: RefusedError) -> str:
-    if refused.status == 404:
+def _reason(error: RefusedError) -> str:
+    if error.status == 404:
         return "missing"
-    if refused.status == 409:
+    if error.status == 409:
         return "conflict"
-    there = "already_exists" in json.dumps(refused.told, default=str)
-    return "existing" if refused.status == 400 and there else ""
+    there = "already_exists" in json.dumps(error.told, default=str)
+    return "existing" if error.status == 400 and there else ""
 
 
 def _told(told: Any) -> str:

@@ -11,30 +11,23 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from consilience.documents import Passage
-from consilience.retrieval.engines.base import (
-    Conditions,
-    Published,
-    Vector,
-    conditions_of,
-    require_vector,
-)
+from consilience.retrieval.engines.base import Conditions, Vector, passage_of, sliced
 from consilience.retrieval.engines.milvus.wire import ONCE, Wire
 from consilience.retrieval.engines.runs import Ledger
-from consilience.retrieval.ranking import Ranking, Scope
-from consilience.store import VectorRows
+from consilience.retrieval.ranking import Ranking
 
 MOST_BYTES = 65535
 """Bytes of one text in a field."""
 
 _WORD = 8  # characters of the digest of a token: 32 bits, as the server keeps no more of one
-_SLICE = 1000  # values in one filter
 _DEEPEST = 16384  # passages in one answer
 
 
-class MilvusView:
-    """A `View`: one collection, through the filter of one ledger.
+class MilvusEntries:
+    """`Entries` of one collection, through the filter of one ledger.
 
     Args:
         wire: The way to it.
@@ -47,51 +40,35 @@ class MilvusView:
         self._collection = collection
         self._ledger = ledger
 
-    @property
-    def state(self) -> Published:
-        """Which commit it is."""
-        return self._ledger.published
-
-    def rank_lexical(self, tokens: Mapping[str, int], *, depth: int, scope: Scope) -> Ranking:
+    def by_words(self, tokens: Mapping[str, int], depth: int, conditions: Conditions) -> Ranking:
         """The best passages by the server's BM25."""
-        if not tokens or not self.state.passages:
-            return []
-        found = self._found(question(tokens), "tokens", depth, scope)
+        found = self._found(question(tokens), "tokens", depth, conditions)
         # BM25 is never below 0, but Milvus Lite gives it with the other sign.
-        return _ranking((number, abs(score)) for number, score in found)
+        return [(number, abs(score)) for number, score in found]
 
-    def rank_dense(self, vector: Vector, *, depth: int, scope: Scope) -> Ranking:
+    def nearest(self, vector: Vector, depth: int, conditions: Conditions) -> Ranking:
         """The nearest passages by inner product."""
-        if not self.state.passages:
-            return []
-        require_vector(vector, self.state.dimension)
-        return _ranking(self._found(vector.tolist(), "vector", depth, scope))
+        return self._found(vector.tolist(), "vector", depth, conditions)
 
-    def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
-        """Passages by number; see `View.passages`."""
-        wanted = [int(number) for number in numbers]
-        rows = self._rows("number", wanted, ["number", "kept"])
-        found = {int(row["number"]): passage_of(row["kept"]) for row in rows}
-        return {number: found[number] for number in wanted if number in found}
+    def passages(self, numbers: Sequence[int]) -> Iterator[tuple[int, Passage]]:
+        """Out of the texts that are kept of them."""
+        for row in self._rows("number", numbers, ["number", "kept"]):
+            yield int(row["number"]), passage_of(json.loads(row["kept"]))
 
-    def numbers(self, ids: Sequence[str]) -> dict[str, int]:
-        """The number of each passage by its id; see `View.numbers`."""
+    def numbers(self, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+        """The number of each passage by its id, whose digest the server has."""
         named = {digest(id): id for id in ids}  # noqa: A001 the field's name in every contract
-        rows = self._rows("name", list(named), ["number", "name"])
-        return {named[row["name"]]: int(row["number"]) for row in rows}
+        for row in self._rows("name", list(named), ["number", "name"]):
+            yield named[row["name"]], int(row["number"])
 
-    def vectors(self, numbers: Sequence[int]) -> VectorRows:
-        """Vectors by number; see `View.vectors`."""
-        wanted = [int(number) for number in numbers] if self.state.dimension else []
-        rows = self._rows("number", wanted, ["number", "vector"])
-        found = {int(row["number"]): row["vector"] for row in rows}
-        vectors = np.array([found[number] for number in sorted(found)], np.float16)
-        return VectorRows(
-            np.array(sorted(found), np.int64), vectors.reshape(len(found), self.state.dimension)
-        )
+    def vectors(self, numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float16]]]:
+        """Vectors in the precision that they had before the server had them."""
+        wanted = numbers if self._ledger.published.dimension else []
+        for row in self._rows("number", wanted, ["number", "vector"]):
+            yield int(row["number"]), np.array(row["vector"], np.float16)
 
-    def _found(self, asked: Any, field: str, depth: int, scope: Scope) -> Ranking:
-        seen = self._seen(conditions_of(scope))
+    def _found(self, asked: Any, field: str, depth: int, conditions: Conditions) -> Ranking:
+        seen = self._seen(conditions)
         found = self._wire.searched(
             self._collection,
             lambda client: client.search(
@@ -124,10 +101,6 @@ class MilvusView:
         return " and ".join([counted, alive, *within])
 
 
-def _ranking(found: Iterable[tuple[int, float]]) -> Ranking:
-    return sorted(found, key=lambda one: (-one[1], one[0]))
-
-
 def rows(wire: Wire, collection: str, which: str, wanted: list[str]) -> list[dict[str, Any]]:
     """Fields of all that a filter lets through."""
     found = wire.searched(
@@ -137,12 +110,6 @@ def rows(wire: Wire, collection: str, which: str, wanted: list[str]) -> list[dic
         ),
     )
     return [dict(row) for row in found]
-
-
-def passage_of(kept: str) -> Passage:
-    """A passage out of its field."""
-    known = json.loads(kept)
-    return Passage(**{**known, "access": tuple(known["access"])})
 
 
 def any_of(field: str, values: Sequence[Any]) -> str:
@@ -172,8 +139,3 @@ def text_of(tokens: Iterable[str]) -> str:
         hashlib.blake2b(token.encode(errors="replace"), digest_size=_WORD // 2).hexdigest()
         for token in tokens
     )
-
-
-def sliced(values: Sequence[Any]) -> Iterator[list[Any]]:
-    """As many values at a time as one filter takes."""
-    return (list(values[start : start + _SLICE]) for start in range(0, len(values), _SLICE))

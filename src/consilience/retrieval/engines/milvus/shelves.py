@@ -17,11 +17,11 @@ import numpy as np
 
 from consilience.errors import RemoteError, UsageError
 from consilience.retrieval.engines.address import Address
-from consilience.retrieval.engines.base import TOKENS, Delta, Entry, Terms
+from consilience.retrieval.engines.base import Delta, Entry, Terms
 from consilience.retrieval.engines.milvus.ledgers import Ledgers
 from consilience.retrieval.engines.milvus.reading import (
     MOST_BYTES,
-    MilvusView,
+    MilvusEntries,
     any_of,
     digest,
     rows,
@@ -29,7 +29,9 @@ from consilience.retrieval.engines.milvus.reading import (
 )
 from consilience.retrieval.engines.milvus.wire import ONCE, Wire
 from consilience.retrieval.engines.runs import Kept, Ledger, Run
+from consilience.retrieval.engines.viewing import CommitView
 from consilience.retrieval.tuning import Tuning
+from consilience.text import TOKENS
 
 if TYPE_CHECKING:
     from pymilvus import CollectionSchema, MilvusClient
@@ -163,9 +165,10 @@ class MilvusShelves:
         """Remove the collection."""
         self._wire.drop(self._collection(shelf))
 
-    def view(self, ledger: Ledger) -> MilvusView:
+    def view(self, ledger: Ledger) -> CommitView:
         """What the ledger's readers see."""
-        return MilvusView(self._wire, self._collection(ledger.shelf), ledger)
+        entries = MilvusEntries(self._wire, self._collection(ledger.shelf), ledger)
+        return CommitView(entries, ledger.published)
 
     def close(self) -> None:
         """Let go of the server."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from consilience.errors import DependencyError, RemoteError, UsageError
 from consilience.retrieval.engines.address import PASSWORD, Address
 from consilience.retrieval.engines.base import Answer, Limits, MovedError, UnavailableError
+from consilience.retrieval.engines.failing import late, nonsense, unreached
 from consilience.retrieval.engines.persistence import persistently
 
 if TYPE_CHECKING:
@@ -171,20 +172,11 @@ def _told(error: Exception, address: Address) -> RemoteError:
             hint=f"put the password into the environment, as {PASSWORD}",
         )
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return RemoteError(
-            f"{shown} did not answer in time: {told}",
-            hint="is it overloaded? ask again, or look at its log",
-        )
+        return late(shown, told)
     if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        return UnavailableError(
-            f"{shown} cannot be reached: {told}",
-            hint="look at the address, and whether the server is running",
-        )
+        return unreached(shown, told)
     if status is not None:
-        return RemoteError(
-            f"{shown} answers what makes no sense: {told}",
-            hint="is there something else at this address?",
-        )
+        return nonsense(shown, told)
     return _refused(code, told, shown)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from consilience.errors import BusyError, ConsilienceError, DependencyError, RemoteError
 from consilience.retrieval.engines.address import PASSWORD, Address
 from consilience.retrieval.engines.base import Limits, UnavailableError
+from consilience.retrieval.engines.failing import late, unreached
 from consilience.retrieval.engines.persistence import persistently
 
 if TYPE_CHECKING:
@@ -122,10 +123,10 @@ class Connections:
             yield
         except psycopg.Error as error:
             told = _told(error, self._address)
-            late = guard is not None and guard.has_cut
+            cut = guard is not None and guard.has_cut
         else:
             return
-        raise _late(self._address.shown, "it stopped answering") if late else told from None
+        raise late(self._address.shown, "it stopped answering") if cut else told from None
 
 
 class Guard:
@@ -205,7 +206,7 @@ def _told(error: Exception, address: Address) -> ConsilienceError:
                 f"someone else is publishing to {shown}", hint="Publish again in a moment."
             )
         case errors.QueryCanceled() | errors.ConnectionTimeout():
-            return _late(shown, text)
+            return late(shown, text)
         case errors.InsufficientPrivilege():
             return RemoteError(
                 f"{shown} does not let this user do that: {text}",
@@ -225,13 +226,6 @@ def _told(error: Exception, address: Address) -> ConsilienceError:
     return RemoteError(f"{shown} refused: {text}", hint="see the log of the server")
 
 
-def _late(shown: str, text: str) -> RemoteError:
-    return RemoteError(
-        f"{shown} did not answer in time: {text}",
-        hint="is it overloaded? ask again, or look at its log",
-    )
-
-
 def _unreachable(shown: str, text: str) -> RemoteError:
     if any(sign in text for sign in ("authentication failed", "no password", "role ")):
         return RemoteError(
@@ -242,7 +236,4 @@ def _unreachable(shown: str, text: str) -> RemoteError:
         return RemoteError(
             f"{shown} has no such database: {text}", hint="make it on the server: CREATE DATABASE …"
         )
-    return UnavailableError(
-        f"{shown} cannot be reached: {text}",
-        hint="look at the address, and whether the server is running",
-    )
+    return unreached(shown, text)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from consilience.retrieval.engines.address import Address
 from consilience.retrieval.engines.base import (
-    TOKENS,
     Answer,
     Delta,
     Limits,
@@ -22,10 +21,12 @@ from consilience.retrieval.engines.base import (
 )
 from consilience.retrieval.engines.persistence import persistently
 from consilience.retrieval.engines.postgres.connections import Connections
-from consilience.retrieval.engines.postgres.reading import PostgresView
+from consilience.retrieval.engines.postgres.reading import PostgresEntries
 from consilience.retrieval.engines.postgres.tables import composed
 from consilience.retrieval.engines.postgres.writing import EXACT_BELOW, Writing
+from consilience.retrieval.engines.viewing import CommitView
 from consilience.retrieval.tuning import Tuning
+from consilience.text import TOKENS
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -96,7 +97,8 @@ class PostgresEngine:
             state = _state(connection, self._schema)
             if state is None:
                 raise unpublished(self._shown)
-            return ask(PostgresView(connection, self._schema, state))
+            entries = PostgresEntries(connection, self._schema, state)
+            return ask(CommitView(entries, state))
 
 
 def _state(connection: "Connection[Any]", schema: str) -> Published | None:

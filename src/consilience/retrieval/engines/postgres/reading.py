@@ -5,24 +5,18 @@ that of an index here. Vectors are compared in half precision, through a graph w
 and the nearest once more in full precision.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import log1p
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import numpy as np
+from numpy.typing import NDArray
 
 from consilience.documents import Passage
-from consilience.retrieval.engines.base import (
-    Conditions,
-    Published,
-    Vector,
-    conditions_of,
-    require_vector,
-)
+from consilience.retrieval.engines.base import Conditions, Published, Vector
 from consilience.retrieval.engines.postgres.tables import composed
-from consilience.retrieval.ranking import Ranking, Scope
+from consilience.retrieval.ranking import Ranking
 from consilience.retrieval.tuning import Tuning
-from consilience.store import VectorRows
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -63,8 +57,8 @@ ORDER BY score DESC, number
 """
 
 
-class PostgresView:
-    """A `View`: the snapshot of one transaction.
+class PostgresEntries:
+    """`Entries` in the snapshot of one transaction.
 
     Args:
         connection: Within that transaction.
@@ -77,17 +71,10 @@ class PostgresView:
         self._schema = schema
         self._state = state
 
-    @property
-    def state(self) -> Published:
-        """Which commit it is."""
-        return self._state
-
-    def rank_lexical(self, tokens: Mapping[str, int], *, depth: int, scope: Scope) -> Ranking:
+    def by_words(self, tokens: Mapping[str, int], depth: int, conditions: Conditions) -> Ranking:
         """The best passages by BM25, exactly."""
-        if not tokens or not self._state.passages:
-            return []
         values = self._weighed(tokens) | {"depth": depth}
-        within = _numbers_in(conditions_of(scope), values, self._schema)
+        within = _numbers_in(conditions, values, self._schema)
         return self._ranking(self._sql(_LEXICAL, within=within), values)
 
     def _weighed(self, tokens: Mapping[str, int]) -> dict[str, Any]:
@@ -105,46 +92,36 @@ class PostgresView:
             "slope": k1 * b / length,
         }
 
-    def rank_dense(self, vector: Vector, *, depth: int, scope: Scope) -> Ranking:
+    def nearest(self, vector: Vector, depth: int, conditions: Conditions) -> Ranking:
         """The nearest passages; exactly where there is no graph or the filter leaves few."""
-        if not self._state.passages:
-            return []
-        require_vector(vector, self._state.dimension)
         values: dict[str, Any] = {"vector": _literal(vector), "depth": depth}
         self._connection.execute(
             "SELECT set_config('hnsw.iterative_scan', 'strict_order', true), "
             "set_config('hnsw.ef_search', %s, true)",
             (str(min(1000, max(100, 2 * depth))),),
         )
-        within = _terms_of(conditions_of(scope), values)
+        within = _terms_of(conditions, values)
         return self._ranking(
             self._sql(_DENSE, dimension=self._state.dimension, scope=within), values
         )
 
-    def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
-        """Passages by number; see `View.passages`."""
+    def passages(self, numbers: Sequence[int]) -> Iterator[tuple[int, Passage]]:
+        """Out of their columns."""
         sql = self._sql("SELECT {passage} FROM {schema}.passages p WHERE p.number = ANY(%s)")
-        wanted = [int(number) for number in numbers]
-        found = {row[0]: _passage(row[1:]) for row in self._connection.execute(sql, [wanted])}
-        return {number: found[number] for number in wanted if number in found}
+        for row in self._connection.execute(sql, [numbers]):
+            yield row[0], _passage(row[1:])
 
-    def numbers(self, ids: Sequence[str]) -> dict[str, int]:
-        """The number of each passage by its id; see `View.numbers`."""
+    def numbers(self, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+        """The number of each passage by its id."""
         sql = self._sql("SELECT id, number FROM {schema}.passages WHERE id = ANY(%s)")
-        return {str(id_): int(n) for id_, n in self._connection.execute(sql, [list(ids)])}
+        for id_, number in self._connection.execute(sql, [ids]):
+            yield str(id_), int(number)
 
-    def vectors(self, numbers: Sequence[int]) -> VectorRows:
-        """Vectors by number; see `View.vectors`."""
-        sql = self._sql(
-            "SELECT number, vector::text FROM {schema}.passages WHERE number = ANY(%s) "
-            "ORDER BY number"
-        )
-        found = self._connection.execute(sql, [[int(number) for number in numbers]]).fetchall()
-        rows = [np.fromstring(text[1:-1], np.float16, sep=",") for _, text in found]
-        empty = np.empty((0, self._state.dimension), np.float16)
-        return VectorRows(
-            np.array([number for number, _ in found], np.int64), np.stack(rows) if rows else empty
-        )
+    def vectors(self, numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float16]]]:
+        """Vectors out of their text form."""
+        sql = self._sql("SELECT number, vector::text FROM {schema}.passages WHERE number = ANY(%s)")
+        for number, text in self._connection.execute(sql, [numbers]):
+            yield number, np.fromstring(text[1:-1], np.float16, sep=",")
 
     def _ranking(self, sql: "Composed", values: Mapping[str, Any]) -> Ranking:
         return [(int(n), float(score)) for n, score in self._connection.execute(sql, values)]

@@ -5,29 +5,26 @@ passage's the part of the formula that depends on the passage, and the server mu
 idf.
 """
 
-import base64
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from consilience.documents import Passage
-from consilience.retrieval.engines.base import Published, Vector, conditions_of, require_vector
+from consilience.retrieval.engines.base import Conditions, Vector, passage_of, sliced, unpacked
 from consilience.retrieval.engines.qdrant.wire import Wire
 from consilience.retrieval.engines.runs import Ledger
-from consilience.retrieval.ranking import Ranking, Scope
-from consilience.store import VectorRows
+from consilience.retrieval.ranking import Ranking
 
 if TYPE_CHECKING:
     from qdrant_client.models import Filter
 
-_SLICE = 1000  # values in one filter
 
-
-class QdrantView:
-    """A `View`: one collection, through the filter of one ledger.
+class QdrantEntries:
+    """`Entries` of one collection, through the filter of one ledger.
 
     Args:
         wire: The way to it.
@@ -40,49 +37,35 @@ class QdrantView:
         self._collection = collection
         self._ledger = ledger
 
-    @property
-    def state(self) -> Published:
-        """Which commit it is."""
-        return self._ledger.published
-
-    def rank_lexical(self, tokens: Mapping[str, int], *, depth: int, scope: Scope) -> Ranking:
+    def by_words(self, tokens: Mapping[str, int], depth: int, conditions: Conditions) -> Ranking:
         """The best passages by BM25 as an inner product."""
         from qdrant_client import models
 
-        if not tokens or not self.state.passages:
-            return []
         asked = sparse({token: float(times) for token, times in tokens.items()})
         vector = models.SparseVector(indices=list(asked), values=list(asked.values()))
-        return self._ranking(vector, "tokens", depth, scope)
+        return self._found(vector, "tokens", depth, conditions)
 
-    def rank_dense(self, vector: Vector, *, depth: int, scope: Scope) -> Ranking:
+    def nearest(self, vector: Vector, depth: int, conditions: Conditions) -> Ranking:
         """The nearest passages by inner product."""
-        if not self.state.passages:
-            return []
-        require_vector(vector, self.state.dimension)
-        return self._ranking(vector.tolist(), "dense", depth, scope)
+        return self._found(vector.tolist(), "dense", depth, conditions)
 
-    def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
-        """Passages by number; see `View.passages`."""
-        wanted = [int(number) for number in numbers]
-        found = {kept["number"]: _passage(kept) for kept in self._kept("number", wanted)}
-        return {number: found[number] for number in wanted if number in found}
+    def passages(self, numbers: Sequence[int]) -> Iterator[tuple[int, Passage]]:
+        """Out of the payloads."""
+        for kept in self._kept("number", numbers):
+            yield kept["number"], passage_of(kept)
 
-    def numbers(self, ids: Sequence[str]) -> dict[str, int]:
-        """The number of each passage by its id; see `View.numbers`."""
-        return {str(kept["id"]): int(kept["number"]) for kept in self._kept("id", list(ids))}
+    def numbers(self, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+        """The number of each passage by its id."""
+        for kept in self._kept("id", ids):
+            yield str(kept["id"]), int(kept["number"])
 
-    def vectors(self, numbers: Sequence[int]) -> VectorRows:
-        """Vectors by number; see `View.vectors`."""
-        kept = self._kept("number", [int(number) for number in numbers])
-        found = {one["number"]: base64.b64decode(one["vector"]) for one in kept}
-        rows = np.frombuffer(b"".join(found[n] for n in sorted(found)), "<f2")
-        return VectorRows(
-            np.array(sorted(found), np.int64), rows.reshape(len(found), self.state.dimension)
-        )
+    def vectors(self, numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float16]]]:
+        """Vectors as they were before the server had them."""
+        for kept in self._kept("number", numbers):
+            yield kept["number"], unpacked(kept["vector"])
 
-    def _ranking(self, query: Any, using: str, depth: int, scope: Scope) -> Ranking:
-        within = [any_of(name, terms) for name, terms in conditions_of(scope)]
+    def _found(self, query: Any, using: str, depth: int, conditions: Conditions) -> Ranking:
+        within = [any_of(name, terms) for name, terms in conditions]
         found = self._wire.ask(
             lambda client: client.query_points(
                 self._collection,
@@ -93,8 +76,7 @@ class QdrantView:
                 with_payload=["number"],
             )
         )
-        ranked = [(int((p.payload or {})["number"]), float(p.score)) for p in found.points]
-        return sorted(ranked, key=lambda one: (-one[1], one[0]))
+        return [(int((p.payload or {})["number"]), float(p.score)) for p in found.points]
 
     def _kept(self, field: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -118,14 +100,6 @@ class QdrantView:
         return models.Filter(must=[any_of("run", self._ledger.runs), *within], must_not=[gone])
 
 
-_APART = frozenset({"number", "run", "turn", "died", "readers", "facts", "vector"})
-
-
-def _passage(kept: Mapping[str, Any]) -> Passage:
-    known = {name: value for name, value in kept.items() if name not in _APART}
-    return Passage(**{**known, "access": tuple(known["access"])})
-
-
 def sparse(weights: Mapping[str, float]) -> dict[int, float]:
     """Weights by 32 bits of each token's digest; tokens that share them share a weight."""
     found: dict[int, float] = defaultdict(float)
@@ -140,8 +114,3 @@ def any_of(field: str, values: Sequence[Any]) -> Any:
     from qdrant_client import models
 
     return models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
-
-
-def sliced(values: Sequence[Any]) -> Iterator[list[Any]]:
-    """As many values at a time as one filter takes."""
-    return (list(values[start : start + _SLICE]) for start in range(0, len(values), _SLICE))

@@ -5,7 +5,6 @@ and the average length are part of every sparse vector, so a copy is made anew w
 changes; the average is that of the time when it was made.
 """
 
-import base64
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,20 @@ import numpy as np
 
 from consilience.errors import RemoteError
 from consilience.retrieval.engines.address import Address
-from consilience.retrieval.engines.base import TOKENS, Delta, Entry, MovedError, Terms
-from consilience.retrieval.engines.qdrant.reading import QdrantView, any_of, sliced, sparse
+from consilience.retrieval.engines.base import (
+    Delta,
+    Entry,
+    MovedError,
+    Terms,
+    packed,
+    sliced,
+)
+from consilience.retrieval.engines.qdrant.reading import QdrantEntries, any_of, sparse
 from consilience.retrieval.engines.qdrant.wire import Wire
 from consilience.retrieval.engines.runs import Kept, Ledger, Run
+from consilience.retrieval.engines.viewing import CommitView
 from consilience.retrieval.tuning import Tuning
+from consilience.text import TOKENS
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -193,9 +201,10 @@ class QdrantShelves:
         """Delete the collection."""
         self._wire.ask(lambda client: client.delete_collection(self._collection(shelf)))
 
-    def view(self, ledger: Ledger) -> "QdrantView":
+    def view(self, ledger: Ledger) -> CommitView:
         """What the ledger's readers see."""
-        return QdrantView(self._wire, self._collection(ledger.shelf), ledger)
+        entries = QdrantEntries(self._wire, self._collection(ledger.shelf), ledger)
+        return CommitView(entries, ledger.published)
 
     def close(self) -> None:
         """Let go of the server or the folder."""
@@ -233,12 +242,12 @@ class Weighing:
 def _point(entry: Entry, run: Run, weighed: Weighing) -> "PointStruct":
     from qdrant_client import models
 
-    passage, vector = entry.record.passage, entry.vector.astype("<f2")
+    passage = entry.record.passage
     weights = sparse(weighed(Terms.of(passage)))
     tokens = models.SparseVector(indices=list(weights), values=list(weights.values()))
     return models.PointStruct(
         id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{run.name}-{entry.number}")),
-        vector={"dense": vector.astype(np.float32).tolist(), "tokens": tokens},
+        vector={"dense": entry.vector.astype(np.float32).tolist(), "tokens": tokens},
         payload={
             **asdict(passage),
             "number": entry.number,
@@ -246,7 +255,7 @@ def _point(entry: Entry, run: Run, weighed: Weighing) -> "PointStruct":
             "turn": run.turn,
             "readers": entry.readers,
             "facts": entry.facts,
-            "vector": base64.b64encode(vector.tobytes()).decode("ascii"),
+            "vector": packed(entry.vector),
         },
     )
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from consilience.errors import BusyError, DependencyError, RemoteError
 from consilience.retrieval.engines.address import PASSWORD, Address
-from consilience.retrieval.engines.base import Answer, Limits, MovedError, UnavailableError
+from consilience.retrieval.engines.base import Answer, Limits, MovedError
+from consilience.retrieval.engines.failing import late, nonsense, refused, unreached
 from consilience.retrieval.engines.persistence import persistently
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Wire:
         """What the client says of an answer that is none; in local mode, of what is not there."""
         shown = self._address.shown
         if not self._address.engine_is_local:
-            return _nonsense(shown, self._address.concealed(error))
+            return nonsense(shown, self._address.concealed(error))
         if "not found" not in str(error):
             raise error
         return MovedError(f"{shown} has no such collection", hint="Ask again.")
@@ -134,31 +135,13 @@ def _refused(status: int, content: bytes, address: Address) -> RemoteError:
             hint=f"put the key into the environment, as {PASSWORD}",
             status=status,
         )
-    kind = UnavailableError if status in (429, 502, 503, 504) else RemoteError
-    return kind(
-        f"{shown} refused with status {status}: {told}",
-        hint="see the log of the server",
-        status=status,
-    )
+    return refused(shown, told, status=status)
 
 
 def _unreached(source: object, address: Address) -> RemoteError:
     told, shown = address.concealed(source), address.shown
     if "timed out" in told.lower() or "timeout" in type(source).__name__.lower():
-        return RemoteError(
-            f"{shown} did not answer in time: {told}",
-            hint="is it overloaded? ask again, or look at its log",
-        )
+        return late(shown, told)
     if not isinstance(source, OSError) and "connect" not in type(source).__name__.lower():
-        return _nonsense(shown, told)
-    return UnavailableError(
-        f"{shown} cannot be reached: {told}",
-        hint="look at the address, and whether the server is running",
-    )
-
-
-def _nonsense(shown: str, told: str) -> RemoteError:
-    return RemoteError(
-        f"{shown} answers what makes no sense: {told}",
-        hint="is there something else at this address?",
-    )
+        return nonsense(shown, told)
+    return unreached(shown, told)

@@ -1,0 +1,30 @@
+"""What benchmarks over open data sets share: how a set is read, and a store without an encoder."""
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from consilience.encoding import Vectors
+
+
+class NoVectors:
+    """Stands in where only BM25 is measured: a store wants a vector for each passage."""
+
+    fingerprint = "no-vectors"
+    dimension = 8
+
+    def encode_passages(self, passages: Sequence[str]) -> Vectors:
+        """The same vector for all."""
+        return np.full((len(passages), 8), 8**-0.5, np.float32)
+
+    encode_questions = encode_passages
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a compressed file, each a record."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        yield from map(json.loads, file)
