@@ -43,6 +43,7 @@ from consilience.documents import Document, Passage
 from consilience.encoding import Encoder, Vectors, load_encoder
 from consilience.errors import ConsilienceError
 from consilience.evaluation import EvaluationOptions, Scoring
+from consilience.evaluation import f1 as f1_of
 from consilience.federation.assembling import federate, resident, simulate
 from consilience.federation.combining import PlainGathering
 from consilience.federation.config import FederationConfig, PartyConfig
@@ -63,6 +64,8 @@ from consilience.federation.secure import (
 from consilience.federation.terms import Limits
 from consilience.model import AskOptions
 from consilience.questions import read_questions
+from consilience.store import Where
+from consilience.text import language_of
 from consilience.training.config import TrainConfig
 from consilience.training.run import train
 from consilience.training.settings import parse_settings, read_settings
@@ -85,6 +88,8 @@ class Setup:
         rate: Learning rate of adapters; of full weights a tenth.
         rank: Of the adapters.
         answers: Whether questions are answered, and F1 is measured; recall alone is quick.
+        right: Whether a question is answered from the documents that hold its answer, and from no
+            others: what a reader has learned shows where the retriever finds nothing.
     """
 
     corpus: str
@@ -96,6 +101,7 @@ class Setup:
     rate: float
     rank: int
     answers: bool = True
+    right: bool = False
 
     def told(self) -> list[str]:
         """A heading, and what was the same for all rows."""
@@ -106,9 +112,13 @@ class Setup:
             f"## {self.corpus}, {self.recipe}",
             "",
             f"Organisations with {size}, {self.rounds} passes; {objectives}, learning rate "
-            f"{self.rate:g}, adapters of rank {self.rank}"
-            + ("." if self.answers else "; no question is answered."),
+            f"{self.rate:g}, adapters of rank {self.rank}" + self._how(),
         ]
+
+    def _how(self) -> str:
+        if not self.answers:
+            return "; no question is answered."
+        return "; answered from the right documents alone." if self.right else "."
 
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
@@ -417,7 +427,9 @@ class Bench:
         """A model on each party's dev questions over its own documents."""
         f1: list[float | None] = []
         recall: list[float] = []
-        if not self.setup.answers:
+        if self.setup.right:
+            f1 = [one for p in self.places for one in answered_rightly(p, models[p.name])]
+        if self.setup.right or not self.setup.answers:
             return f1, [one for place in self.places for one in found_in(place, models[place.name])]
         options = EvaluationOptions(
             ask=AskOptions(k=COMMON["k"], mode="dense", beams=1, abstain=False),
@@ -509,6 +521,20 @@ def found_in(place: Place, model: str | None) -> Iterator[float]:
         for question in read_questions(place.questions("dev")):
             hits = {hit.passage.id for hit in retriever.search(question.question, k=5)}
             yield len(hits & set(question.positive_ids)) / len(question.positive_ids)
+
+
+def answered_rightly(place: Place, model: str | None) -> Iterator[float | None]:
+    """F1 of each dev question of a party, answered from its right documents alone."""
+    rag = Rag.load(model)
+    lines = map(json.loads, place.questions("dev").read_text(encoding="utf-8").splitlines())
+    with Store.open(place.store, encoder=rag.encoder) as store:
+        for row in lines:
+            sources = {store.passage(name).source for name in row["positive_ids"]}
+            where = Where.of([("source", source) for source in sources])
+            options = AskOptions(k=COMMON["k"], mode="dense", beams=1, abstain=False, where=where)
+            text = rag.ask(row["question"], store, options).text
+            language = language_of(row["question"])
+            yield f1_of(text, row["answers"], language=language) if row["measured"] else None
 
 
 FACTORS = {"sign": -1.0, "scale": 100.0}
@@ -920,6 +946,7 @@ def measure(args: argparse.Namespace) -> None:
         args.rate,
         args.rank,
         not args.recall_only,
+        args.right,
     )
     known = {(row.setup, row.name, row.seed) for row in read_results(args.results)[0]}
     wanted = [(n, s) for s in args.seeds for n in args.rows if n != "start" or s == args.seeds[0]]
@@ -965,6 +992,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1e-3, help="of adapters; full takes a tenth")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--recall-only", action="store_true", help="ask for no answers; quick")
+    parser.add_argument(
+        "--right", action="store_true", help="answer from the documents that hold the answer"
+    )
     parser.add_argument("--deployment", nargs="*", type=int, default=[], metavar="PARTIES")
     parser.add_argument("--deployed-rounds", type=int, default=5)
     parser.add_argument("--weights", type=int, default=110_592, help="that a deployment sends")

@@ -32,7 +32,8 @@ from consilience.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from consilience.training.settings import as_json
+from consilience.training.config import TrainConfig
+from consilience.training.settings import as_json, differences, told_differences
 
 _MAY_CHANGE = (
     "rounds",
@@ -137,6 +138,8 @@ def next_attempt(output: Path, round_: int) -> int:
 def require_same_settings(config: FederationConfig, recipe: Mapping[str, Any]) -> None:
     """A folder is of one run: other settings need another, or an empty one.
 
+    A run that an earlier version began has the defaults of the settings that came since.
+
     Raises:
         UsageError: It is of another run.
     """
@@ -144,14 +147,24 @@ def require_same_settings(config: FederationConfig, recipe: Mapping[str, Any]) -
     settings = as_json(config) | {"recipe": dict(recipe)}
     found = read_table(path)
     if found is not None:
-        fixed = settings.keys() - set(_MAY_CHANGE)
-        other = sorted(name for name in fixed if settings[name] != found.get(name))
-        if config.privacy.epsilon is not None and settings["rounds"] != found.get("rounds"):
-            other.append("rounds")
+        other = _differences(found, settings, spent=config.privacy.epsilon is not None)
         if other:
             raise UsageError(
-                f"{config.output} is of a federation with other settings: {', '.join(other)}",
+                f"{config.output} is of a federation with other settings: "
+                f"{told_differences(other)}",
                 hint="choose another output folder, or delete this one",
             )
     if found != settings:
         write_table(path, settings)
+
+
+def _differences(
+    was: Mapping[str, Any], now: Mapping[str, Any], *, spent: bool
+) -> dict[str, tuple[Any, Any]]:
+    """What may not change and did; how many rounds there are may not where a budget is spent."""
+    plain = [{key: one for key, one in form.items() if key != "recipe"} for form in (was, now)]
+    found = differences(FederationConfig, *plain)
+    free = set(_MAY_CHANGE) - ({"rounds"} if spent else set())
+    other = {key: both for key, both in found.items() if key.partition(".")[0] not in free}
+    recipes = differences(TrainConfig, was.get("recipe", {}), now["recipe"])
+    return other | {f"recipe.{key}": both for key, both in recipes.items()}

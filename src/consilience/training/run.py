@@ -38,7 +38,7 @@ from consilience.training.optimising import arguments
 from consilience.training.preparing import merge_adapters
 from consilience.training.processes import is_first, require_shareable
 from consilience.training.session import Say, Session, current_encoder
-from consilience.training.settings import as_json, differences
+from consilience.training.settings import as_json, differences, told_differences
 from consilience.training.sharding import put_together
 from consilience.training.teaching import opened_teacher
 from consilience.training.text_card import told_texts
@@ -228,21 +228,14 @@ def _same_settings(config: TrainConfig) -> None:
     settings = as_json(config)
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        other = [
-            f"{key} was {_shown(was)}, now {_shown(now)}"
-            for key, (was, now) in sorted(differences(TrainConfig, found, settings).items())
-            if key not in FREE
-        ]
+        every = differences(TrainConfig, found, settings)
+        other = {key: values for key, values in every.items() if key not in FREE}
         if other:
             raise UsageError(
-                f"{config.output} is of a run with other settings: {'; '.join(other)}",
+                f"{config.output} is of a run with other settings: {told_differences(other)}",
                 hint="choose another output folder, or delete this one",
             )
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _require_packages(config: TrainConfig) -> None:

@@ -176,6 +176,18 @@ def differences(
     }
 
 
+def told_differences(found: Mapping[str, tuple[Any, Any]]) -> str:
+    """For people: each setting with what it was and what it is now."""
+    return "; ".join(
+        f"{key} was {_as_written(was)}, now {_as_written(now)}"
+        for key, (was, now) in sorted(found.items())
+    )
+
+
+def _as_written(value: Any) -> str:
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
 def _opened(form: Mapping[str, Any], known: Collection[str], prefix: str = "") -> Iterator[Any]:
     """The dotted keys of a JSON form with their values, groups opened."""
     for key, value in form.items():
