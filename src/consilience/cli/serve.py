@@ -13,6 +13,7 @@ from consilience.cli.flags import Output
 from consilience.cli.opening import key_flags
 from consilience.cli.screen import Screen
 from consilience.errors import DependencyError, UsageError
+from consilience.serving.arenas import share_arenas
 from consilience.serving.config import DEFAULT_CONFIG, ServeConfig
 from consilience.training.settings import merged as nested
 from consilience.training.settings import parse_settings, read_settings
@@ -47,6 +48,7 @@ def serve(
     path = config or DEFAULT_CONFIG
     settings = _settings(path, overrides, asked=config is not None)
     require_packages()
+    share_arenas()  # before there are threads
     if mcp:
         _serve_agents(settings, screen)
         return 0
