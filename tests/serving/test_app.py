@@ -53,6 +53,10 @@ class Failing:
 
     def __init__(self) -> None:
         self.asked, self.may = threading.Event(), threading.Event()
+        self.is_narrow = False
+
+    def narrow(self) -> None:
+        self.is_narrow = True
 
     def retriever(self, _: Store) -> Any:
         self.asked.set()
@@ -70,6 +74,7 @@ def test_a_warming_up_that_fails_is_a_line_without_what_was_said(
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["thread"], line["kind"]) == ("mistake", "warm-up", "RuntimeError")
     assert "welcome" not in json.dumps(line)
+    assert failing.is_narrow
 
 
 def test_closing_while_warming_up_waits_for_it_and_says_nothing(
