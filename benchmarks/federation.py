@@ -44,7 +44,7 @@ from consilience.encoding import Encoder, Vectors, load_encoder
 from consilience.errors import ConsilienceError
 from consilience.evaluation import EvaluationOptions, Scoring
 from consilience.evaluation import f1 as f1_of
-from consilience.federation.assembling import federate, resident, simulate
+from consilience.federation.assembling import federate, party_files, resident, simulate
 from consilience.federation.combining import PlainGathering
 from consilience.federation.config import FederationConfig, PartyConfig
 from consilience.federation.contracts import Gathering, Orders, Parties, Party, Sealing, Update
@@ -581,7 +581,7 @@ class Hostile:
 
 def attacked(config: FederationConfig, names: Sequence[str], factor: float) -> Federated:
     """A federation some of whose parties are hostile."""
-    files = [read_settings(PartyConfig, path, verb="federate") for path in config.parties]
+    files = party_files(config)
     with ExitStack() as stack:
         honest = [resident(one) for one in files]
         for party in honest:

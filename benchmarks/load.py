@@ -19,7 +19,6 @@ import platform
 import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -292,18 +291,18 @@ def watched(at: tuple[str, int], question: str, seconds: float, told: "Queue[Any
     A client that sends a thousand requests a second is out of breath itself, and its times are as
     much its own as the server's.
     """
-    text = json.dumps({"question": question, "k": 5, "mode": "hybrid"}).encode()
-    head = f"POST /v1/search HTTP/1.1\r\nHost: {at[0]}:{at[1]}\r\nConnection: close\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        begun = time.perf_counter()
-        with socket.create_connection(at) as connection:
-            connection.sendall(head.encode() + text)
-            status = connection.recv(65536).split()[1].decode()
-        told.put((status, time.perf_counter() - begun))
-        time.sleep(0.05)
+    asyncio.run(_calm(at, question, seconds, told))
     told.put(None)
+
+
+async def _calm(at: tuple[str, int], question: str, seconds: float, told: "Queue[Any]") -> None:
+    body, until = {"question": question, "k": 5, "mode": "hybrid"}, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        begun, connection = time.perf_counter(), Connection(*at)
+        status, _ = await connection.post("/v1/search", body)
+        told.put((str(status), time.perf_counter() - begun))
+        await connection.close()
+        await asyncio.sleep(0.05)
 
 
 def noticed(told: "Queue[Any]") -> Tally:

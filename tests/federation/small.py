@@ -7,6 +7,8 @@ from typing import Any
 
 from consilience.federation.config import FederationConfig, PartyConfig
 from consilience.federation.contracts import Orders
+from consilience.federation.messages import Message
+from consilience.federation.party import ResidentParty
 from consilience.federation.travelling import moving_in
 from consilience.training.settings import parse_settings
 
@@ -53,3 +55,15 @@ def questions_of(world: Mapping[str, Path], path: Path, *things: str) -> dict[st
     chosen = [one for one in lines if one["question"].split()[-1] in things]
     path.write_text("".join(json.dumps(one) + "\n" for one in chosen), encoding="utf-8")
     return {"train": [str(path)]}
+
+
+def said(party: ResidentParty, request: bytes) -> Message:
+    """What a party replies."""
+    return Message.unpack(party.answer(request))
+
+
+def fault(party: ResidentParty, request: bytes) -> str:
+    """What a party refuses with."""
+    reply = said(party, request)
+    assert reply.kind == "fault", reply
+    return str(reply.content["message"])

@@ -21,6 +21,7 @@ from consilience.federation.terms import Limits, terms_of
 from consilience.retrieval.derived import exclusive
 from consilience.training.settings import parse_settings
 from tests.federation.fakes import RECIPE, SHAPES, Pull, config_of, party_of, start
+from tests.federation.small import fault, said
 
 CANARY = "Frau Anna Zylberstein, HIV positive"
 
@@ -36,18 +37,8 @@ def train(number: int = 1, run: str = "run-1", attempt: int = 1, **values: Any) 
     return Message("train", run, number, "ward", orders=orders, **plain | values).pack()
 
 
-def answer(party: ResidentParty, request: bytes) -> Message:
-    return Message.unpack(party.answer(request))
-
-
-def fault(party: ResidentParty, request: bytes) -> str:
-    reply = answer(party, request)
-    assert reply.kind == "fault", reply
-    return str(reply.content["message"])
-
-
 def test_joining_tells_what_the_party_is(tmp_path: Path) -> None:
-    reply = answer(party_of(tmp_path, "ward", Pull(1.0)), join(tmp_path))
+    reply = said(party_of(tmp_path, "ward", Pull(1.0)), join(tmp_path))
     assert (reply.kind, reply.run, reply.party) == ("description", "run-1", "ward")
     found = Description.parse(reply.content["description"])
     assert (found.party, found.model, found.tokenizer) == ("ward", "model-1", "words-1")
@@ -57,7 +48,7 @@ def test_joining_tells_what_the_party_is(tmp_path: Path) -> None:
 def test_a_round_is_trained_and_sealed(tmp_path: Path) -> None:
     party, trainee = party_of(tmp_path, "ward", Pull(1.0)), Pull(1.0)
     party.answer(join(tmp_path))
-    reply = answer(party, train())
+    reply = said(party, train())
     orders = Orders("run-1", 1, tuple(sorted(SHAPES)), ("ward",), 7)
     found = opened(reply.parcel, orders, SHAPES)
     wanted = trainee.fit(orders, start())
@@ -82,11 +73,11 @@ def test_another_attempt_seals_the_same_update(tmp_path: Path) -> None:
     trainee = Pull(1.0)
     party = party_of(tmp_path, "ward", trainee)
     party.answer(join(tmp_path, travel={"kind": "full", "precision": "int8"}))
-    first = answer(party, train())
-    again = answer(party, train(attempt=2))
+    first = said(party, train())
+    again = said(party, train(attempt=2))
     assert trainee.fits == [1]
     assert all(torch.equal(first.tensors[name], again.tensors[name]) for name in first.tensors)
-    restarted = answer(party_of(tmp_path, "ward", trainee), train(attempt=3))
+    restarted = said(party_of(tmp_path, "ward", trainee), train(attempt=3))
     assert trainee.fits == [1]
     assert torch.equal(first.tensors["encoder.bias"], restarted.tensors["encoder.bias"])
 
@@ -119,7 +110,7 @@ def test_a_round_that_is_over_is_refused(tmp_path: Path) -> None:
             "a replay, or a coordinator that was put back to an older copy"
         )
     assert trainee.fits == [1, 2]
-    assert answer(party, train(2)).kind == "update"
+    assert said(party, train(2)).kind == "update"
 
 
 def test_a_round_is_not_trained_from_other_weights(tmp_path: Path) -> None:
@@ -140,7 +131,7 @@ def test_another_run_is_refused_until_it_is_joined(tmp_path: Path) -> None:
         party, train(1, run="run-2")
     )
     party.answer(join(tmp_path, "run-2"))
-    assert answer(party, train(1, run="run-2")).kind == "update"
+    assert said(party, train(1, run="run-2")).kind == "update"
     assert "takes part in run run-2" in fault(party, train(3))
     assert "takes part in run run-2" in fault(party_of(tmp_path, "ward", trainee), train(3))
     party.answer(join(tmp_path))  # back in the first run, whose rounds are not forgotten
@@ -222,25 +213,25 @@ def with_company(*names: str) -> bytes:
 def test_a_round_of_too_few_parties_is_refused(tmp_path: Path) -> None:
     trainee = Pull(1.0)
     party = party_of(tmp_path, "ward", trainee, least_parties=3)
-    assert answer(party, join(tmp_path)).kind == "description"
+    assert said(party, join(tmp_path)).kind == "description"
     assert fault(party, with_company("bank", "ward")) == (
         "ward takes part only in rounds of at least 3 parties, and this one has 2; wait for more "
         "parties with expected and quorum"
     )
     assert "and this one has 1" in fault(party, with_company("ward", "ward", "ward"))
     assert trainee.fits == []
-    assert answer(party, with_company("bank", "lab", "ward")).kind == "update"
+    assert said(party, with_company("bank", "lab", "ward")).kind == "update"
 
 
 def test_parties_that_may_leave_a_secret_sum_do_not_count(tmp_path: Path) -> None:
     party = party_of(tmp_path, "ward", Pull(1.0), least_parties=3)
-    assert answer(party, join(tmp_path, secure={"sums": True})).kind == "description"
+    assert said(party, join(tmp_path, secure={"sums": True})).kind == "description"
     assert fault(party, with_company("bank", "lab", "ward")) == (
         "ward takes part only in rounds of at least 3 parties, and this one has 3, of which 2 may "
         "be left in the sum; wait for more parties with expected and quorum, or raise "
         "secure.threshold"
     )
-    assert answer(party, with_company("bank", "home", "lab", "ward")).kind == "update"
+    assert said(party, with_company("bank", "home", "lab", "ward")).kind == "update"
 
 
 def test_limits_that_are_kept_do_not_hinder(tmp_path: Path) -> None:
@@ -250,7 +241,7 @@ def test_limits_that_are_kept_do_not_hinder(tmp_path: Path) -> None:
         "secure": {"sums": True},
         "travel": {"kind": "alternate"},
     }
-    assert answer(party, join(tmp_path, **terms)).kind == "description"
+    assert said(party, join(tmp_path, **terms)).kind == "description"
 
 
 def test_stricter_limits_hold_after_a_restart(tmp_path: Path) -> None:
@@ -271,7 +262,7 @@ def test_terms_do_not_change_within_a_run(tmp_path: Path) -> None:
     assert "run run-1 was joined with other terms: proximal, seed" in fault(
         party, join(tmp_path, seed=1, proximal=0.1)
     )
-    assert answer(party, join(tmp_path, rounds=9)).kind == "description"  # it may be longer
+    assert said(party, join(tmp_path, rounds=9)).kind == "description"  # it may be longer
     private = {"privacy": {"epsilon": 4}, "travel": {"kind": "alternate"}}
     party.answer(join(tmp_path, "run-2", **private))
     assert "other terms: rounds" in fault(party, join(tmp_path, "run-2", rounds=9, **private))
@@ -308,7 +299,7 @@ def test_what_is_asked_later_goes_to_the_sealing(tmp_path: Path) -> None:
     party.answer(join(tmp_path))
     assert "has not trained round 1 of run run-1 yet" in fault(party, further)
     party.answer(train())
-    reply = answer(party, further)
+    reply = said(party, further)
     assert (reply.kind, reply.content) == ("further", {"heard": "shares", "attempt": 4})
     party.answer(train(2))
     assert "which is over" in fault(party, further)
@@ -466,7 +457,7 @@ def test_a_fault_is_no_answer_for_good(tmp_path: Path) -> None:
     party.answer(join(tmp_path))
     assert fault(party, train()).startswith("MemoryError")
     trainee.meanwhile = lambda _: None
-    assert answer(party, train()).kind == "update"
+    assert said(party, train()).kind == "update"
 
 
 def test_the_log_of_a_party_does_not_grow_for_ever(tmp_path: Path) -> None:
@@ -481,9 +472,9 @@ def test_the_log_of_a_party_does_not_grow_for_ever(tmp_path: Path) -> None:
 def test_a_budget_that_is_spent_is_said(tmp_path: Path) -> None:
     party = party_of(tmp_path, "ward", Pull(1.0, budget=1))
     party.answer(join(tmp_path))
-    assert answer(party, train(1)).kind == "update"
-    assert answer(party, train(2)).content["spent"] is True
-    assert answer(party, Message("dump", "run-1", 2, "ward", {}).pack()).content["spent"] is False
+    assert said(party, train(1)).kind == "update"
+    assert said(party, train(2)).content["spent"] is True
+    assert said(party, Message("dump", "run-1", 2, "ward", {}).pack()).content["spent"] is False
 
 
 def test_everything_on_disk_is_the_owners_alone(tmp_path: Path) -> None:

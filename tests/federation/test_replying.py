@@ -14,10 +14,10 @@ from consilience.encoding import load_encoder
 from consilience.federation.exchange import Question, packed
 from consilience.federation.likeness import likeness
 from consilience.federation.messages import Message
-from consilience.federation.party import ResidentParty
 from consilience.model import Rag
 from consilience.store import Store
 from tests.federation.asked import Town, write_town
+from tests.federation.small import fault, said
 
 Answers = list[list[int]]
 
@@ -54,16 +54,6 @@ def step(
 ) -> bytes:
     tensors = packed(answers) if answers else {}
     return Message(kind, name, number, "bank", {"take": take}, tensors).pack()
-
-
-def said(party: ResidentParty, request: bytes) -> Message:
-    return Message.unpack(party.answer(request))
-
-
-def fault(party: ResidentParty, request: bytes) -> str:
-    reply = said(party, request)
-    assert reply.kind == "fault", reply
-    return str(reply.content["message"])
 
 
 def answers_of(reply: Message) -> Answers:

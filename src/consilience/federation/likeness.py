@@ -1,11 +1,8 @@
 """Whether two places have the same model: one digest over all that an answer depends on."""
 
-import hashlib
-
-import torch
-
 from consilience.errors import UsageError
 from consilience.federation.recipe import tokenizer_fingerprint
+from consilience.federation.travelling import weights_digest
 from consilience.model.rag import Rag
 
 
@@ -22,8 +19,5 @@ def likeness(rag: Rag) -> str:
             "this model has no encoder, and scores of words cannot be compared between stores",
             hint="take a model with an encoder, such as the one that ships",
         )
-    digest = hashlib.sha256(f"{rag.encoder.fingerprint} {tokenizer_fingerprint(rag)}".encode())
-    for name, weight in sorted(rag.model.named_parameters()):
-        digest.update(f"{name} {tuple(weight.shape)}\n".encode())
-        digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().data)
-    return digest.hexdigest()[:32]
+    rest = f"{rag.encoder.fingerprint} {tokenizer_fingerprint(rag)}"
+    return weights_digest(sorted(rag.model.named_parameters()), before=rest)

@@ -21,7 +21,7 @@ machine, so nobody has to send them. Nothing here knows questions or passages.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,12 +233,8 @@ class Travelling:
         """Digest of the weights that neither travel nor are personal, 32 hexadecimal digits."""
         away = {id(one) for one in (*self.shared.values(), *self.personal.values())}
         away |= {id(f) for one in self.factors.values() for f in (one.first, one.second)}
-        digest = hashlib.sha256()
-        for name, weight in self.model.named_parameters():
-            if id(weight) not in away:
-                digest.update(f"{name} {tuple(weight.shape)}\n".encode())
-                digest.update(_plain(weight).contiguous().numpy().data)
-        return digest.hexdigest()[:32]
+        named = self.model.named_parameters()
+        return weights_digest((name, one) for name, one in named if id(one) not in away)
 
     def _require_same(self, weights: Weights) -> None:
         wrong = sorted(
@@ -271,6 +267,20 @@ def put(weight: Tensor, value: Tensor) -> None:
     """Give a parameter another value, where it is."""
     with torch.no_grad():
         weight.copy_(value)
+
+
+def weights_digest(weights: Iterable[tuple[str, Tensor]], *, before: str = "") -> str:
+    """Digest of weights as float32, with names and shapes, 32 hexadecimal digits.
+
+    Args:
+        weights: By name, in the order that counts.
+        before: What else goes in, first.
+    """
+    digest = hashlib.sha256(before.encode())
+    for name, weight in weights:
+        digest.update(f"{name} {tuple(weight.shape)}\n".encode())
+        digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().data)
+    return digest.hexdigest()[:32]
 
 
 def _plain(value: Tensor) -> Tensor:

@@ -58,6 +58,13 @@ def indices(url: str) -> set[str]:
 
 
 class TestShelves(RunsContract):
+    @pytest.fixture
+    def other(self, url: str) -> Iterator[Engine]:
+        """A second way to the same server."""
+        opened = open_engine(url)
+        yield opened
+        opened.close()
+
     def test_a_tuning_that_shapes_the_index_makes_it_anew(
         self, store: Store, engine: Engine
     ) -> None:
@@ -121,28 +128,6 @@ class TestShelves(RunsContract):
         assert publish(store, engine).added == 2
         assert looked(url, f"/{{}}{shelf}/_count")["count"] == 3
         assert search(engine, "annual leave") == ["leave"]
-
-    def test_a_publisher_that_was_overtaken_begins_again(
-        self, store: Store, engine: Engine, url: str
-    ) -> None:
-        fill(store, "loans")
-        publish(store, engine)
-        fill(store, "leave")
-        other = open_engine(url)
-        overtaken = []
-
-        def overtake(done: int, total: int) -> None:
-            if not overtaken:
-                overtaken.append(True)
-                store.remove("leave")
-                store.add(Document("Annual leave is over.", source="news"))
-                publish(store, other)
-
-        report = Publisher(store, engine, heard=overtake).catch_up()
-        assert report.generation == store.sequence
-        assert search(engine, "annual leave interest") == ["news", "loans"]
-        assert search(other, "annual leave interest") == ["news", "loans"]
-        other.close()
 
     def test_of_two_that_publish_first_one_comes_second(
         self, store: Store, engine: Engine, url: str
