@@ -59,6 +59,24 @@ def test_without_a_limit_every_question_is_in_the_book(tmp_path: Path) -> None:
     assert stat.S_IMODE(party.book.path.parent.stat().st_mode) == 0o700
 
 
+def test_a_line_that_was_cut_off_is_of_no_question(tmp_path: Path) -> None:
+    party = consent_of(tmp_path, a_day=2)
+    party.enter("a")
+    whole = party.book.path.read_bytes()
+    party.book.path.write_bytes(whole + whole[:-5])
+    assert [one.asker for one in party.book.entries()] == ["a"]
+    party.enter("b")
+    assert [one.asker for one in party.book.entries()] == ["a", "b"]
+    assert party.book.path.read_bytes().startswith(whole)
+
+
+def test_a_question_that_cannot_be_written_down_is_not_answered(tmp_path: Path) -> None:
+    party = consent_of(tmp_path)
+    party.book.path.mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"asked\.jsonl could not be written: "):
+        party.enter("a")
+
+
 @pytest.mark.parametrize("line", ["{", "[1]", '{"at": "x", "asker": "a"}', '{"at": 1}'])
 def test_a_damaged_book_is_no_free_question(tmp_path: Path, line: str) -> None:
     party = consent_of(tmp_path, a_day=100)

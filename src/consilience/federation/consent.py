@@ -7,17 +7,15 @@ written there before it is answered. Sees neither questions nor passages, so tha
 be told to whoever asked.
 """
 
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
-from typing import Any
 
 from consilience.errors import BusyError, DamagedError, FingerprintError, UsageError
 from consilience.federation.config import AskingSettings
 from consilience.federation.durable import PRIVATE_FILE, private_folder
+from consilience.training.lines import Lines
 
 DAY = 24 * 3600.0
 """Seconds."""
@@ -52,27 +50,27 @@ class Book:
         Raises:
             DamagedError: A line of the book is none.
         """
-        if not self.path.is_file():
-            return
         try:
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                found: dict[str, Any] = json.loads(line)
+            for found in self._lines().values:
                 yield Entry(float(found["at"]), str(found["asker"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (DamagedError, ValueError, KeyError, TypeError) as error:
             raise DamagedError(
                 f"{self.path} holds a line that is no question",
                 hint="take the line out; without the book nobody knows what was asked",
             ) from error
 
     def enter(self, asker: str) -> None:
-        """Write a question down; it has reached the disk when this returns."""
+        """Write a question down; it has reached the disk when this returns.
+
+        Raises:
+            UsageError: The disk is full or may not be written to.
+        """
         private_folder(self.path.parent)
-        line = json.dumps({"at": round(time(), 3), "asker": asker}, ensure_ascii=False)
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
-        with os.fdopen(handle, "ab") as file:
-            file.write(f"{line}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
+        self._lines().add({"at": round(time(), 3), "asker": asker})
+
+    def _lines(self) -> Lines:
+        """A line that was not written to its end is of a question that was not answered."""
+        return Lines(self.path, mode=PRIVATE_FILE, durable=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,11 +104,10 @@ def _mistakes(question: Question) -> Iterator[str]:
         value = getattr(question, name)
         if not isinstance(value, str) or not least <= len(value) <= most:
             yield f"the {name} must have {least} to {most} characters"
-    for name, most in (("k", MOST_K), ("beams", MOST_BEAMS), ("tokens", MOST_TOKENS)):
-        value = getattr(question, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            yield f"{name} must be a number from 1 to {most}"
-    if not _mistaken_numbers(question) and question.k * question.beams > MOST_ANSWERS:
+    limits = (("k", MOST_K), ("beams", MOST_BEAMS), ("tokens", MOST_TOKENS))
+    wrong = {name: most for name, most in limits if not _counts(getattr(question, name), most)}
+    yield from (f"{name} must be a number from 1 to {most}" for name, most in wrong.items())
+    if wrong.keys().isdisjoint(("k", "beams")) and question.k * question.beams > MOST_ANSWERS:
         yield f"k times beams may be {MOST_ANSWERS} at most"
     if question.mode != "dense":
         yield (
@@ -117,8 +116,8 @@ def _mistakes(question: Question) -> Iterator[str]:
         )
 
 
-def _mistaken_numbers(question: Question) -> bool:
-    return not all(type(one) is int for one in (question.k, question.beams))
+def _counts(value: object, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
 
 
 @dataclass(frozen=True, slots=True)

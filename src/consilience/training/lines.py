@@ -6,6 +6,8 @@ cut off before the next one is added. What the values mean is not known here.
 """
 
 import json
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ class Lines:
 
     Args:
         path: The file; it is made when there is something to add.
+        mode: Who may read and write it, where it is made.
+        durable: Whether a line has reached the disk when it was added.
 
     Attributes:
         path: The file.
@@ -26,7 +30,8 @@ class Lines:
         DamagedError: One of these lines is not JSON.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mode: int = 0o666, durable: bool = False) -> None:
+        self._opener, self._durable = partial(os.open, mode=mode), durable
         data = path.read_bytes() if path.is_file() else b""
         self.path, self._whole = path, data.rfind(b"\n") + 1
         # By the one byte that ends them: texts hold further characters that count as line ends.
@@ -42,14 +47,16 @@ class Lines:
         # Answers may hold half characters, which are read back as they are.
         line = json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
         try:
-            with self.path.open("ab") as file:
+            with open(self.path, "ab", opener=self._opener) as file:
                 file.truncate(self._whole)
                 file.write(line)
+                if self._durable:
+                    file.flush()
+                    os.fsync(file.fileno())
         except OSError as error:
             raise UsageError(
                 f"{self.path} could not be written: {error}",
-                hint="make room on the disk and run the same command again; what is in the file "
-                "is not asked for again",
+                hint="make room on the disk and run the same command again; the lines before stay",
             ) from error
         self._whole += len(line)
         self.values.append(value)
