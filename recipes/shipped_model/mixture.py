@@ -136,6 +136,32 @@ def extractive(
         yield Reading(row["question"], title_of(row), text, start, end)
 
 
+def over_news(data: Path) -> Iterator[Row]:
+    """Chinese questions of people over one of the articles that hold their answers."""
+    asked = list(read_rows(data / "crud_newsqa" / "train.jsonl.gz"))
+    wanted = {number for row in asked for number in row["doc_ids"]}
+    articles = {
+        row["id"]: str(row["text"])
+        for path in sorted((data / "zh_news_crud").glob("train-*.jsonl.gz"))
+        for row in read_rows(path)
+        if row["id"] in wanted
+    }
+    for row in asked:
+        texts = (articles.get(number, "") for number in row["doc_ids"])
+        context = next((text for text in texts if row["answers"][0] in text), "")
+        if context:
+            yield row | {"context": context}
+
+
+def over_snippets(data: Path) -> Iterator[Row]:
+    """Biomedical questions whose answer is named, over a passage that experts chose."""
+    for row in read_rows(data / "bioasq" / "train.jsonl.gz"):
+        for snippet in row["snippets"] if row["type"] == "factoid" else ():
+            answers = [one for one in row["answers"] if one in snippet["text"]]
+            if answers:
+                yield row | {"context": snippet["text"], "answers": answers}
+
+
 def unanswerable(rows: Iterable[Row], rng: random.Random) -> Iterator[Reading]:
     """Readings whose passage does not hold the answer."""
     for row in rows:
@@ -224,14 +250,18 @@ def held_out(data: Path) -> set[str]:
     for name in ("squad_v11", "cmrc2018", "drcd", "qed_nq", "squad_v2_unanswerable", "boolq"):
         for row in read_rows(data / name / "dev.jsonl.gz"):
             found |= {hashed(row["question"]), hashed(row["context"])}
+    for name in ("crud_newsqa", "bioasq"):
+        found |= {hashed(row["question"]) for row in read_rows(data / name / "dev.jsonl.gz")}
     for row in read_rows(data / "xquad_en_zh" / "dev.jsonl.gz"):
         found |= {hashed(row[key]) for key in ("question_en", "question_zh", "context_en")}
     return found
 
 
 def allowed(rows: Iterable[Row], forbidden: set[str]) -> Iterator[Row]:
-    """The rows whose question and paragraph stand in no dev set and are not kept back."""
+    """The rows that ask something and are neither kept back nor, in part, in a dev set."""
     for row in rows:
+        if not row.get("question", "-").strip():
+            continue
         texts = [row.get(key) or "" for key in ("question", "context", "context_en")]
         if not forbidden & {hashed(text) for text in texts} and not kept_back(row):
             yield row
@@ -280,9 +310,12 @@ def _piece(text: str, rng: random.Random) -> str:
     return text[start : start + size]
 
 
-def readings(data: Path, seed: int = 7) -> list[Reading]:
-    """The supervised mixture of the generator."""
-    rng = random.Random(seed)
+def readings(data: Path, *, times: int = 1, seed: int = 7) -> list[Reading]:
+    """The supervised mixture of the generator, as often as wanted with passages cut anew."""
+    return [one for time in range(times) for one in _readings(data, random.Random(seed + time))]
+
+
+def _readings(data: Path, rng: random.Random) -> list[Reading]:
     forbidden = held_out(data)
 
     def rows(name: str) -> Iterator[Row]:
@@ -292,6 +325,8 @@ def readings(data: Path, seed: int = 7) -> list[Reading]:
     qed = with_negatives(list(extractive(rows("qed_nq"), rng, tokenised=True)), 0.35, rng)
     cmrc = with_negatives(list(extractive(rows("cmrc2018"), rng)), 0.4, rng)
     drcd = with_negatives(list(extractive(rows("drcd"), rng)), 0.4, rng)
+    news = with_negatives(list(extractive(allowed(over_news(data), forbidden), rng)), 0.4, rng)
+    snippets = list(extractive(allowed(over_snippets(data), forbidden), rng))
     none = list(unanswerable(rows("squad_v2_unanswerable"), rng))
     both = list(cross_lingual(rows("xquad_en_zh"), rng))
     yes_no = [
@@ -299,7 +334,7 @@ def readings(data: Path, seed: int = 7) -> list[Reading]:
         for r in rows("boolq")
         if len(r["context"]) < 620
     ]
-    mixed = squad + qed + cmrc * 2 + drcd * 2 + none + both + yes_no
+    mixed = squad + qed + (cmrc + drcd + news) * 2 + snippets + none + both + yes_no
     rng.shuffle(mixed)
     return mixed
 

@@ -5,7 +5,7 @@ Tokens are ids of the model's vocabulary, padding left out. `cpu` fits an evenin
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,8 @@ from consilience.encoding.folder import ModelConfig
 
 LEARNING = ("pretrain", "questions", "supervised", "joint", "tasks")
 """The stages that move weights, in their order."""
+PARTS = ("embeddings", "retriever", "reader", "decoder")
+"""What the first three of them can move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +23,13 @@ class Schedule:
     """One run of the recipe.
 
     Attributes:
-        tokens: Ids that each learning stage reads.
+        tokens: Ids that each learning stage reads; a stage that reads none is left out.
         sizes: Settings of `ModelConfig` that are not its defaults; `vocabulary_size` is used with
             random weights only.
-        start: MiniLM's weights and vocabulary, or random weights over a vocabulary of the texts.
+        start: MiniLM's weights and vocabulary (`minilm`), random weights over a vocabulary of the
+            texts (`random`), or the folder of a model that is taught further.
+        parts: What the first three learning stages move. While `embeddings` and `retriever` stay,
+            so do vectors and the settings of search.
         batch: Ids of a step.
         plain: Plain texts of each language.
         paragraphs: Passages of the knowledge base that questions are asked of.
@@ -41,7 +46,8 @@ class Schedule:
 
     tokens: Mapping[str, int]
     sizes: Mapping[str, Any] = field(default_factory=dict)
-    start: Literal["minilm", "random"] = "minilm"
+    start: str = "minilm"
+    parts: Sequence[str] = PARTS
     batch: int = 4000
     plain: int = 9000
     paragraphs: int = 20_000
@@ -55,8 +61,29 @@ class Schedule:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        if set(self.tokens) != set(LEARNING) or min(self.tokens.values()) < 1:
-            raise SystemExit(f"tokens must give each of {', '.join(LEARNING)} at least 1")
+        if set(self.tokens) != set(LEARNING) or min(self.tokens.values()) < 0:
+            raise SystemExit(f"tokens must give each of {', '.join(LEARNING)} a number, 0 or more")
+        if not any(self.tokens.values()):
+            raise SystemExit("tokens are 0 everywhere: there is nothing to learn")
+        if not self.parts or set(self.parts) - set(PARTS):
+            raise SystemExit(f"parts must be some of {', '.join(PARTS)}, not {list(self.parts)}")
+        if self.start not in ("minilm", "random") and not Path(self.start).is_dir():
+            raise SystemExit(f"start must be minilm, random or a model folder, not {self.start!r}")
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The learning stages that read something."""
+        return tuple(name for name in LEARNING if self.tokens[name])
+
+    @property
+    def teaches_finding(self) -> bool:
+        """Whether the first three learning stages move what vectors are made with."""
+        return not {"embeddings", "retriever"}.isdisjoint(self.parts)
+
+    @property
+    def vectors_move(self) -> bool:
+        """Whether any stage does."""
+        return self.teaches_finding or bool(self.tokens["joint"])
 
     def config(self, words: int) -> ModelConfig:
         """The sizes of a model with so many words."""

@@ -6,7 +6,7 @@
 It may be ended at any moment, by SIGKILL too: the same command goes on. `RUN/state.json` says which
 stage stands where; stages that learn keep their own checkpoints.
 
-    vocabulary   the tokens, and first embeddings of new characters
+    vocabulary   the tokens, first embeddings of new characters, the model to begin with
     pretrain     masked words and sentences with their surroundings, on plain text
     questions    self-made questions over plain text
     knowledge    every paragraph in one store, with vectors
@@ -54,6 +54,7 @@ from train import (
     Example,
     Parts,
     Stage,
+    Stream,
     further,
     initial,
     pair_stream,
@@ -64,6 +65,7 @@ from train import (
 from vocabulary import write_vocabulary
 
 from consilience.encoding import load_encoder
+from consilience.encoding.folder import write_folder
 from consilience.encoding.tokenizer import SPECIAL, SubwordTokenizer, build_tokenizer
 from consilience.generation.reading import Row
 from consilience.model import Rag
@@ -72,6 +74,9 @@ from consilience.questions.write import write_questions
 from consilience.store import Store
 
 Facts = dict[str, Any]
+
+CUT_ANEW = 2
+"""How often the passages of a person's question are cut: each time elsewhere around the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +100,27 @@ class Run:
         """The tokenizer of the run."""
         return SubwordTokenizer.load(self.place / "tokenizer.json")
 
-    def model(self, stage: str) -> Path:
-        """The model that a learning stage ended with."""
-        return self.place / stage / "model"
+    def before(self, stage: str) -> Path:
+        """The model that a stage begins with: that of the last one before it that learns."""
+        order = list(STAGES)
+        earlier = [name for name in self.schedule.stages if order.index(name) < order.index(stage)]
+        return self.place / (earlier[-1] if earlier else "vocabulary") / "model"
 
 
 def vocabulary(run: Run) -> Facts:
-    """Tokens of both languages."""
-    return {"tokens": write_vocabulary(run.data, run.place, run.schedule)}
+    """Tokens of both languages, and the model before its first step."""
+    tokens = write_vocabulary(run.data, run.place, run.schedule)
+    model, tokenizer = initial(run.place, run.schedule), run.place / "tokenizer.json"
+    told = tokenizer.read_text(encoding="utf-8")
+    write_folder(run.before("pretrain"), model.config, model.state_dict(), told)
+    return {"tokens": tokens}
 
 
 def pretrain(run: Run) -> Facts:
     """Masked words, and sentences with what stands around them."""
     texts, words, budget = plain_texts(run.data, run.schedule.plain), run.words, run.schedule.batch
-    streams = {
-        "masked": plain_stream(texts, words, budget=budget, seed=400, share=0.7),
-        "pairs": pair_stream(plain_pairs(texts), words, budget=budget, seed=500, share=0.3),
-    }
-    return learned(run, "pretrain", initial(run.place, run.schedule), streams)
+    streams = {"masked": plain_stream(texts, words, budget=budget, seed=400, share=0.7)}
+    return learned(run, "pretrain", streams | surroundings(run, texts))
 
 
 def questions(run: Run) -> Facts:
@@ -121,46 +129,54 @@ def questions(run: Run) -> Facts:
     lines = (json.dumps(asdict(one), ensure_ascii=False) for one in made)
     write_whole(path, "".join(f"{line}\n" for line in lines))
     texts, words, budget = plain_texts(run.data, run.schedule.plain), run.words, run.schedule.batch
-    streams = {
-        "made": reading_stream(made, words, budget=budget, seed=200, share=0.7),
-        "pairs": pair_stream(plain_pairs(texts), words, budget=budget, seed=500, share=0.3),
-    }
-    return learned(run, "questions", further(run.model("pretrain")), streams)
+    streams = {"made": reading_stream(made, words, budget=budget, seed=200, share=0.7)}
+    return learned(run, "questions", streams | surroundings(run, texts))
+
+
+def surroundings(run: Run, texts: list[str]) -> dict[str, Stream]:
+    """Sentences with what stands around them, where the retriever is taught."""
+    if not run.schedule.teaches_finding:
+        return {}
+    words, budget = run.words, run.schedule.batch
+    return {"pairs": pair_stream(plain_pairs(texts), words, budget=budget, seed=500, share=0.3)}
 
 
 def knowledge(run: Run) -> Facts:
     """The paragraphs that questions are asked of."""
-    encoder = load_encoder(run.model("questions"))
+    encoder = load_encoder(run.before("knowledge"))
     place = run.place / "knowledge"
     return {"passages": fill(run.data, place, most=run.schedule.paragraphs, encoder=encoder)}
 
 
 def supervised(run: Run) -> Facts:
     """People's questions."""
-    words, budget = run.words, run.schedule.batch
-    read, paired = readings(run.data), pairs(run.data)
+    words, budget, read = run.words, run.schedule.batch, readings(run.data, times=CUT_ANEW)
     found, hard = searched(run, read)
     streams = {
         "reading": reading_stream(read, words, budget=budget, seed=100, share=0.5),
         "found": reading_stream(found, words, budget=budget, seed=150, share=0.2),
-        "pairs": pair_stream(paired, words, budget=budget, seed=300, share=0.2),
-        "hard": pair_stream(hard, words, budget=budget, seed=350, share=0.1),
     }
-    return learned(run, "supervised", further(run.model("questions")), streams)
+    if run.schedule.teaches_finding:
+        told = pairs(run.data)
+        streams["pairs"] = pair_stream(told, words, budget=budget, seed=300, share=0.2)
+        streams["hard"] = pair_stream(hard, words, budget=budget, seed=350, share=0.1)
+    return learned(run, "supervised", streams)
 
 
 def searched(run: Run, read: list[Reading]) -> tuple[list[Reading], list[Pair]]:
     """What a search finds for the questions: to be read, and to be told from what is right."""
-    rng, most = random.Random(11), run.schedule.paragraphs
+    rng, most, each = random.Random(11), run.schedule.paragraphs, run.schedule.negatives
     with Store.open(run.place / "knowledge", create=False) as store:
         found = found_readings(store, read, most=most, rng=rng)
-        each = run.schedule.negatives
+        if not run.schedule.teaches_finding:
+            return found, []
         return found, hard_pairs(store, read, each=each, most=most, rng=rng)
 
 
-def learned(run: Run, name: str, model: Parts, streams: Mapping[str, Any]) -> Facts:
+def learned(run: Run, name: str, streams: Mapping[str, Stream]) -> Facts:
     """One stage of the loop in `train`."""
     tokens, tokenizer = run.schedule.tokens[name], run.place / "tokenizer.json"
+    model = further(run.before(name))
     stage = Stage(run.place / name, model, streams, tokens=tokens, schedule=run.schedule)
     return dict(stage.run(tokenizer.read_text(encoding="utf-8")))
 
@@ -175,7 +191,7 @@ def joint(run: Run) -> Facts:
         "refresh": {"mode": "synchronous", "every": run.schedule.refresh_every},
         "k": run.schedule.k,
     }
-    return trained(run, "joint", "supervised", asked, told, read=run.schedule.k + 2)
+    return trained(run, "joint", asked, told, read=run.schedule.k + 2)
 
 
 def tasks(run: Run) -> Facts:
@@ -183,18 +199,15 @@ def tasks(run: Run) -> Facts:
     asked = task_questions(run.data)
     asked += replayed(readings(run.data), len(asked), random.Random(12))
     told = {"objectives": {"reader": 1.0}, "train": ["generator"]}
-    return trained(run, "tasks", "joint", asked, told, read=1)
+    return trained(run, "tasks", asked, told, read=1)
 
 
-def trained(
-    run: Run, name: str, before: str, asked: list[Question], told: Facts, *, read: int
-) -> Facts:
+def trained(run: Run, name: str, asked: list[Question], told: Facts, *, read: int) -> Facts:
     """One stage of the package's own trainer, which goes on by itself.
 
     Args:
         run: The run.
         name: The stage.
-        before: The stage whose model it starts from.
         asked: What it learns from.
         told: Its settings beyond those that every stage has.
         read: Passages that a question costs.
@@ -209,7 +222,7 @@ def trained(
     steps = max(1, round(schedule.tokens[name] / cost))
     values = {
         "output": str(run.place / name),
-        "model": str(run.model(before)),
+        "model": str(run.before(name)),
         "data": {"train": [str(place)], "negatives": 1},
         "steps": steps,
         "warmup": min(100, steps // 10),
@@ -232,7 +245,7 @@ def mean_ids(asked: Sequence[Question], words: SubwordTokenizer) -> float:
 
 def packed(run: Run) -> Facts:
     """Eight bits a weight."""
-    pack(run.model("tasks"), run.place / "packed", {})
+    pack(run.before("pack"), run.place / "packed", {})
     size = sum(path.stat().st_size for path in (run.place / "packed").iterdir())
     return {"bytes": size}
 
@@ -241,8 +254,10 @@ def chosen(run: Run) -> Facts:
     """The settings, measured on the packed weights; and the packed weights with them."""
     rag = Rag.load(run.place / "packed")
     found: Facts = {"support_thresholds": thresholds(rag, run.data, most=300, beams=1)}
-    found |= searching(rag, run.data, run.place / "joint" / "knowledge", most=600)
-    pack(run.model("tasks"), run.out, found)
+    if run.schedule.vectors_move:
+        place = run.place / "joint" if run.schedule.tokens["joint"] else run.place
+        found |= searching(rag, run.data, place / "knowledge", most=600)
+    pack(run.before("settings"), run.out, found)
     return found
 
 
@@ -264,7 +279,8 @@ def ship(run: Run) -> State:
     run.place.mkdir(parents=True, exist_ok=True)
     state = State(run.place, run.schedule)
     for name, work in STAGES.items():
-        if not state.is_done(name):
+        left_out = name in LEARNING and name not in run.schedule.stages
+        if not left_out and not state.is_done(name):
             print(f"{name} …", flush=True)
             state.begin(name)
             begun = time.monotonic()

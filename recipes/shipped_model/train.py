@@ -65,6 +65,8 @@ class Parts(nn.Module):
 
 def initial(run: Path, schedule: Schedule) -> Parts:
     """The model before its first step."""
+    if schedule.start not in ("minilm", "random"):
+        return further(Path(schedule.start))
     words = SubwordTokenizer.load(run / "tokenizer.json")
     torch.manual_seed(3)
     model = Parts(schedule.config(len(words)))
@@ -385,6 +387,8 @@ class Stage:
         self.place, self.tokens, self.schedule = place, tokens, schedule
         self.model = model.to(schedule.device)
         self.model.mixed = schedule.precision == "bfloat16"
+        for part in set(RATES) - set(schedule.parts):
+            getattr(self.model, part).requires_grad_(False)
         self.streams = {name: stream for name, stream in streams.items() if stream.lengths}
         if not self.streams:
             raise SystemExit(f"the stage {place.name} found nothing to learn from in the data")
@@ -393,6 +397,7 @@ class Stage:
             [
                 {"params": list(getattr(model, part).parameters()), "lr": rate, "base": rate}
                 for part, rate in RATES.items()
+                if part in schedule.parts
             ],
             betas=(0.9, 0.98),
             weight_decay=0.01,

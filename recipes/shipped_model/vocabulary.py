@@ -9,6 +9,7 @@ vocabulary is what the texts use most.
 
 import collections
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from schedule import Schedule
 from tokenizers import Tokenizer
 
-from consilience.encoding.tokenizer import SPECIAL, build_tokenizer
+from consilience.encoding.tokenizer import SPECIAL, SubwordTokenizer, build_tokenizer
 from consilience.text import fold_han
 
 TEXTS = {
@@ -139,6 +140,8 @@ def most_used(data: Path, size: int) -> list[str]:
 def write_vocabulary(data: Path, run: Path, schedule: Schedule, *, least: int = 3) -> int:
     """Write `tokenizer.json` into the run, and for MiniLM's weights `embeddings.safetensors`.
 
+    A model that is taught further keeps its tokens.
+
     Args:
         data: The data sets.
         run: Where to.
@@ -150,6 +153,9 @@ def write_vocabulary(data: Path, run: Path, schedule: Schedule, *, least: int = 
     """
     if schedule.start == "random":
         tokens = most_used(data, int(schedule.sizes["vocabulary_size"]))
+    elif schedule.start != "minilm":
+        shutil.copyfile(Path(schedule.start) / "tokenizer.json", run / "tokenizer.json")
+        return len(SubwordTokenizer.load(run / "tokenizer.json"))
     else:
         old = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
         old.no_truncation()

@@ -41,8 +41,9 @@ def test_neighbours_of_a_large_weight_suffer_in_their_group_alone() -> None:
     assert float(scales[3, 1]) < 0.01
 
 
-def test_what_is_opened_is_bfloat16_and_packs_to_the_same_again() -> None:
-    tensors = {"a.weight": matrix(32, 128).to(torch.bfloat16), "a.bias": torch.ones(5)}
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_is_opened_is_bfloat16_and_packs_to_the_same_again(dtype: torch.dtype) -> None:
+    tensors = {"a.weight": matrix(32, 128).to(dtype), "a.bias": torch.ones(5)}
     once = packed(tensors)
     assert set(once) == {"a.weight.int8", "a.weight.scale", "a.bias"}
     whole = opened(once)

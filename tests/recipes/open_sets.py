@@ -84,6 +84,7 @@ def write_open_sets(data: Path) -> Path:
         write(data, f"boolq/{part}", [row | {"answer": "yes"} for row in yes])
         write(data, f"xquad_en_zh/{part}", both_ways(40 + 20 * place))
     write_pairs(data)
+    write_experts(data)
     write_plain(data)
     write_tasks(data)
     return data
@@ -117,11 +118,35 @@ def write_pairs(data: Path) -> None:
         write(data, f"{name}/train", [{"en": e, "zh": z} for e, z in told])
 
 
+def write_experts(data: Path) -> None:
+    """Questions whose passages are named: by number, and as snippets."""
+    over = [
+        {"question": f"{n}元的是什么？", "answers": [str(n)], "doc_ids": ["none", f"001-{n}"]}
+        for n in range(120, 132)
+    ]
+    write(data, "crud_newsqa/train", over)
+    write(data, "crud_newsqa/dev", over[:1])
+    snippets = [
+        {
+            "question": f"Which number is {n}?",
+            "type": ("factoid", "list")[n % 2],
+            "answers": ["many", str(n)],
+            "snippets": [{"text": "It was dear."}, {"text": english(n)}],
+        }
+        for n in range(140, 146)
+    ]
+    write(data, "bioasq/train", snippets)
+    write(data, "bioasq/dev", snippets[:1])
+
+
 def write_plain(data: Path) -> None:
     for part in ("000", "001"):
         wiki = [{"title": "Town", "text": f"{english(n)} {english(n + 3)}"} for n in range(90, 110)]
         write(data, f"en_wikipedia_2015/train-{part}", wiki)
-        news = [{"text": chinese(n) + chinese(n + 1) + chinese(n + 2)} for n in range(120, 140)]
+        news = [
+            {"id": f"{part}-{n}", "text": chinese(n) + chinese(n + 1) + chinese(n + 2)}
+            for n in range(120, 140)
+        ]
         write(data, f"zh_news_crud/train-{part}", news)
     write(data, "zh_laws/train-000", [{"text": chinese(n)} for n in range(4)])
     write(data, "zh_poetry/train", [{"text": chinese(n)} for n in range(4)])

@@ -52,6 +52,11 @@ def test_a_cloze_question_asks_for_what_was_taken_out(text: str, language: str) 
         assert any(ask in reading.question for ask in mixture.ASK[language])
 
 
+def test_a_row_that_asks_nothing_is_left_out() -> None:
+    rows = [row(ENGLISH, "Ada North") | {"question": asked} for asked in ("", " ", "who?")]
+    assert [one["question"] for one in mixture.allowed(rows, set())] == ["who?"]
+
+
 def test_negatives_do_not_hold_the_answer() -> None:
     readings = [
         mixture.Reading(f"who {i}?", "t", f"it was number {i}.", 14, 14 + len(str(i)))

@@ -39,6 +39,51 @@ def test_what_is_kept_back_is_trained_on_nowhere(data: Path) -> None:
     assert not any(context in text for context in kept for text in told)
 
 
+def test_questions_are_read_over_the_passages_that_they_name(data: Path) -> None:
+    news, snippets = list(mixture.over_news(data)), list(mixture.over_snippets(data))
+    assert [row["answers"][0] for row in news] == [str(n) for n in range(120, 132)]
+    assert all(row["answers"][0] in row["context"] for row in news)
+    assert [row["answers"] for row in snippets] == [["140"], ["142"], ["144"]]
+    read = {(one.question, one.passage[one.start : one.end]) for one in mixture.readings(data)}
+    assert {("121元的是什么？", "121"), ("Which number is 142?", "142")} <= read
+    asked = {question for question, _ in read}
+    assert asked.isdisjoint({"120元的是什么？", "Which number is 140?"})  # of the dev sets
+
+
+def test_readings_are_cut_anew_each_time(data: Path) -> None:
+    once, twice = mixture.readings(data), mixture.readings(data, times=2)
+    assert twice[: len(once)] == once
+    assert [one.question for one in twice[len(once) :]] != [one.question for one in once]
+    assert {one.question for one in twice} == {one.question for one in once}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"tokens": {"pretrain": 4}}, "tokens must give each of pretrain, questions"),
+        ({"tokens": dict.fromkeys(schedule.LEARNING, -1)}, "a number, 0 or more"),
+        ({"tokens": dict.fromkeys(schedule.LEARNING, 0)}, "there is nothing to learn"),
+        ({"parts": []}, "parts must be some of embeddings, retriever, reader, decoder, not []"),
+        ({"parts": ["head"]}, "not ['head']"),
+        ({"start": "nowhere"}, "start must be minilm, random or a model folder, not 'nowhere'"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(wrong: dict[str, object], told: str) -> None:
+    right = {"tokens": dict.fromkeys(schedule.LEARNING, 5)}
+    with pytest.raises(SystemExit) as caught:
+        schedule.Schedule(**(right | wrong))
+    assert told in str(caught.value)
+
+
+def test_vectors_move_with_what_they_are_made_of() -> None:
+    tokens = dict.fromkeys(schedule.LEARNING, 5)
+    reading = {"tokens": tokens | {"joint": 0}, "parts": ("reader", "decoder")}
+    assert not schedule.Schedule(**reading).vectors_move
+    assert schedule.Schedule(**reading | {"tokens": tokens}).vectors_move
+    assert schedule.Schedule(**reading | {"parts": ("embeddings",)}).vectors_move
+    assert schedule.Schedule(**reading).stages == ("pretrain", "questions", "supervised", "tasks")
+
+
 def test_paragraphs_that_are_kept_back_are_among_those_that_are_searched(data: Path) -> None:
     found = [document.text for document in passages.paragraphs(data, 30)]
     assert len(found) == len(set(found)) == 30

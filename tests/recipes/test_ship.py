@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from consilience import Rag
+from consilience.encoding import load_encoder
 from consilience.encoding.folder import open_folder
 from tests.recipes.open_sets import write_open_sets
 
@@ -180,6 +181,25 @@ def test_a_finished_run_is_not_repeated(world: Path) -> None:
     assert ship(world, "whole").returncode == 0
     assert (world / "whole" / "state.json").read_bytes() == stood
     assert open_folder(world / "whole" / "model").digests == before
+
+
+def test_a_model_is_taught_further_without_moving_its_vectors(world: Path) -> None:
+    start = world / "whole" / "model"
+    tokens = dict.fromkeys(LEARNING, 0) | {"supervised": 1000}
+    told = TINY | {"tokens": tokens, "start": str(start), "parts": ["reader", "decoder"]}
+    (world / "further.json").write_text(json.dumps(told), "utf-8")
+    done = ship(world, "further", "--schedule", str(world / "further.json"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    names = ("vocabulary", "knowledge", "supervised", "pack", "settings")
+    assert tuple(state(world, "further")) == names
+    before, after = open_folder(start), open_folder(world / "further" / "supervised" / "model")
+    for name, weight in after.tensors().items():
+        stays = name.startswith(("embeddings.", "retriever."))
+        assert bool((weight == before.tensors()[name].float()).all()) is stays, name
+    packed = open_folder(world / "further" / "model")
+    assert packed.config.hybrid_weights == before.config.hybrid_weights
+    assert packed.config.prior_temperature == before.config.prior_temperature
+    assert load_encoder(before.path).fingerprint == load_encoder(packed.path).fingerprint
 
 
 def test_a_folder_of_another_schedule_is_refused(world: Path) -> None:

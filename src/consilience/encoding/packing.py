@@ -1,6 +1,7 @@
 """Matrices in eight bits for the disk: half the size of bfloat16, opened into bfloat16 again.
 
-A group of 64 neighbours of a row shares one scale, the largest magnitude among them over 127:
+A group of 64 neighbours of a row shares one scale, the largest magnitude among them, as bfloat16
+knows it, over 127:
 
     code = round(weight / scale)        weight ~ code * scale
 
@@ -57,7 +58,9 @@ def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = weight.shape
     size = columns if columns % GROUP else GROUP
     grouped = weight.float().reshape(rows, columns // size, size)
-    scales = grouped.abs().amax(-1, keepdim=True) / LARGEST_CODE
+    # As they will be opened, so that what was opened packs to the same codes and scales again.
+    largest = grouped.abs().amax(-1, keepdim=True).to(torch.bfloat16).float()
+    scales = largest / LARGEST_CODE
     scales = torch.where(scales > 0, scales, 1.0)
     codes = (grouped / scales).round().to(torch.int8)
     return codes.reshape(rows, columns), scales[..., 0]
