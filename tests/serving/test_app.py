@@ -14,6 +14,7 @@ from consilience.retrieval import Mode
 from consilience.serving.access import OWNER
 from consilience.serving.answers import hit_document
 from consilience.serving.app import WEB
+from consilience.serving.journal import LOG
 from consilience.serving.requests import FusionName, ModeName
 from consilience.serving.service import Service
 from consilience.store import Store
@@ -71,6 +72,7 @@ def test_a_warming_up_that_fails_is_a_line_without_what_was_said(
     failing.may.set()
     service.warm_up()
     assert service._ready.wait(60)
+    LOG.flush()
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["thread"], line["kind"]) == ("mistake", "warm-up", "RuntimeError")
     assert "welcome" not in json.dumps(line)
@@ -91,6 +93,7 @@ def test_closing_while_warming_up_waits_for_it_and_says_nothing(
     failing.may.set()
     closing.join(60)
     assert not closing.is_alive()
+    LOG.flush()
     assert capsys.readouterr().err == ""
 
 

@@ -48,7 +48,8 @@ def test_a_full_house_is_told_before_anything_of_the_body_is_read(service: Servi
     service.gates = Gates(Limits(searches=1))
     service.gates.enter("searches")
     read: list[bytes] = []
-    reply = sent(service, Visitor("POST", "/v1/search", headers=JSON), never(read))
+    headers = {**JSON, "transfer-encoding": "chunked"}
+    reply = sent(service, Visitor("POST", "/v1/search", headers=headers), never(read))
     assert (reply.status, reply.headers["retry-after"]) == (503, "1")
     assert reply.headers["connection"] == "close"
     assert error_of(reply)["kind"] == "overloaded"

@@ -8,7 +8,7 @@ import pytest
 
 from consilience.errors import ConsilienceError, DamagedError, MissingError, UsageError
 from consilience.serving.files import write_whole
-from consilience.serving.keys import KeyRing, lifetime
+from consilience.serving.keys import LOOK_AGAIN, KeyRing, lifetime
 
 
 @pytest.fixture
@@ -75,10 +75,19 @@ def test_an_expired_key_opens_nothing(ring: KeyRing) -> None:
     assert len(ring.list()) == 1
 
 
+def test_a_first_key_of_its_own_is_in_force_at_once(ring: KeyRing) -> None:
+    ring = KeyRing(ring.path, clock=lambda: 0.0)
+    assert not ring.in_force
+    ring.create("a")
+    assert ring.in_force
+
+
 def test_another_process_changes_the_file_and_is_heard(ring: KeyRing) -> None:
-    other = KeyRing(ring.path)
+    now = [0.0]
+    ring, other = KeyRing(ring.path, clock=lambda: now[0]), KeyRing(ring.path)
     assert (ring.list(), ring.in_force) == ((), False)
     made = other.create("a")
+    now[0] += LOOK_AGAIN
     assert ring.in_force
     assert ring.find(made.secret) is not None
     other.revoke(made.key.id)

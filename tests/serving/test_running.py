@@ -18,6 +18,7 @@ import pytest
 
 from consilience.errors import UsageError
 from consilience.serving.config import ServeConfig
+from consilience.serving.door import SHORT
 from consilience.serving.running import address_of, listen
 from tests.cli.terminal import PROGRAM
 from tests.serving.small import events_of
@@ -94,6 +95,33 @@ def test_what_is_no_request_ends_in_a_line_of_the_log(
     assert code == 0
     assert "canary" not in err
     assert [json.loads(line)["event"] for line in err.splitlines()] == ["server", "stopping"]
+
+
+def test_who_is_refused_may_ask_again_on_the_same_connection(
+    served: Path, tiny_model_folder: Path
+) -> None:
+    body = json.dumps({"question": "visitors"}).encode()
+    head = "POST /v1/search HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n"
+    with (
+        running(served, tiny_model_folder) as server,
+        socket.create_connection(address(server), timeout=SECONDS) as raw,
+        raw.makefile("rb") as replies,
+    ):
+        for host, status in (("elsewhere", 403), ("localhost", 200), ("elsewhere", 403)):
+            length = f"Content-Length: {len(body)}\r\n\r\n"
+            raw.sendall((head.format(host) + length).encode())
+            told = replies.readline() if status == 403 else b""  # before the body was sent
+            raw.sendall(body)
+            lines = [told or replies.readline(), *iter(replies.readline, b"\r\n")]
+            assert lines[0].split()[1] == str(status).encode()
+            headers = dict(line.decode().lower().split(": ", 1) for line in lines[1:])
+            assert "connection" not in headers
+            replies.read(int(headers["content-length"]))
+        long = (head.format("elsewhere") + f"Content-Length: {SHORT + 1}\r\n\r\n").encode()
+        raw.sendall(long)
+        lines = list(iter(replies.readline, b"\r\n"))
+        assert b"connection: close\r\n" in [line.lower() for line in lines]
+        assert replies.read().endswith(b"}")  # and then it hung up
 
 
 def upload_slowly(server: Running, going: threading.Event, statuses: list[int]) -> None:

@@ -6,6 +6,7 @@ drawer of the page. Knows neither the store nor the web.
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -143,6 +144,7 @@ class ServeConfig:
         return is_loopback(self.host)
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether a host, as it stands in an address, is this machine and no other."""
     if host.lower() == "localhost":

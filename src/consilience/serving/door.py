@@ -25,6 +25,9 @@ from consilience.serving.subjects import OWNER, Subject
 READING = ("GET", "HEAD", "OPTIONS")
 """Methods that change nothing."""
 
+SHORT = 65_536
+"""Bytes of a body that are read past."""
+
 PATIENCE = 10.0
 """Seconds that a body may take, whatever its size."""
 
@@ -121,7 +124,8 @@ def _require_here(request: Request) -> None:
         ForbiddenError: The host or the origin is another.
     """
     host = request.headers.get("host", "")
-    if not is_loopback(_name_of(host)):
+    name = _name_of(host)
+    if len(name) > _LONGEST_NAME or not is_loopback(name):
         raise ForbiddenError(
             "this server answers to localhost only", hint="consilience keys create NAME"
         )
@@ -134,6 +138,10 @@ def _require_here(request: Request) -> None:
         )
 
 
+_LONGEST_NAME = 64
+"""Characters of a host that may be this machine."""
+
+
 def _name_of(host: str) -> str:
     """A `Host` header without its port."""
     if host.startswith("["):
@@ -142,8 +150,13 @@ def _name_of(host: str) -> str:
 
 
 def _unread(request: Request) -> dict[str, str]:
-    """A body that was not read stands in the way of the next request on the same connection."""
-    return {} if request.method in READING else {"Connection": "close"}
+    """A body that nobody wants comes in all the same before the next request on its connection.
+
+    A short one may: to hang up and be called again costs both sides more than to read past it.
+    """
+    length = request.headers.get("content-length", "0")
+    short = length.isdecimal() and int(length) <= SHORT
+    return {} if short and "transfer-encoding" not in request.headers else {"Connection": "close"}
 
 
 def _too_large(most: int) -> TooLargeError:

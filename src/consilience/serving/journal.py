@@ -5,24 +5,23 @@ key. Every answer carries the number of its request, and headers that keep a bro
 the page never asks for.
 """
 
-import json
+import itertools
 import re
 import secrets
-import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from consilience.errors import ConsilienceError
 from consilience.serving.errors import OF_THE_SERVER, internal_error
 from consilience.serving.failing import failure
+from consilience.serving.log import Log
 from consilience.serving.metrics import Metrics
 from consilience.serving.subjects import Subject
 
@@ -42,15 +41,19 @@ HEADERS: Mapping[str, str] = MappingProxyType(
 )
 """What every answer carries, unless its route says otherwise."""
 
+_RAW = tuple((name.lower().encode(), value.encode()) for name, value in HEADERS.items())
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 Write = Callable[[dict[str, Any]], None]
 """Writes one line of the log."""
 
 
-def write_line(found: dict[str, Any]) -> None:
-    """Write one line of JSON on standard error."""
-    sys.stderr.write(json.dumps(found) + "\n")
+LOG = Log()
+"""Of this process, on standard error."""
+
+write_line: Write = LOG.line
+"""Writes to it."""
 
 
 def where_of(error: Exception) -> dict[str, Any]:
@@ -152,15 +155,23 @@ class _Visit:
         """Pass a part of the answer on, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(raw=list(message.get("headers", ())))
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            headers.setdefault("Cache-Control", "no-cache" if self._of_page() else "no-store")
-            headers["X-Request-Id"] = self.id
-            message = {**message, "headers": headers.raw}
+            message = {**message, "headers": [*self._headers(message.get("headers", ()))]}
         else:
             self.length += len(message.get("body", b""))
         await self._send(message)
+
+    def _headers(self, own: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        """Those of the route first, which win; names are in lower case, as ASGI has them."""
+        kept = b"no-cache" if self._of_page() else b"no-store"
+        ours = (*_RAW, (b"cache-control", kept), (b"x-request-id", self.id.encode()))
+        held = [one for one in own if one[0] != b"x-request-id"]
+        names = {name for name, _ in held}
+        yield from held
+        yield from (one for one in ours if one[0] not in names)
+
+
+_PROCESS, _COUNT = secrets.token_hex(4), itertools.count(1)
+"""A number needs to be new, not secret, and drawing random ones costs a call of the system each."""
 
 
 def _id_of(scope: Scope) -> str:
@@ -170,4 +181,4 @@ def _id_of(scope: Scope) -> str:
             given = value.decode("latin-1")
             if _REQUEST_ID.fullmatch(given):
                 return str(given)
-    return secrets.token_hex(8)
+    return f"{_PROCESS}{next(_COUNT):08x}"

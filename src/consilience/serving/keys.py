@@ -11,7 +11,8 @@ import hmac
 import json
 import secrets
 import threading
-from collections.abc import Collection, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,9 @@ PREFIX = "cs_"
 
 PATIENCE = 10.0
 """Seconds to wait while another process changes the file."""
+
+LOOK_AGAIN = 0.1
+"""Seconds between two looks at whether there is a file."""
 
 LONGEST_NAME = 100
 
@@ -85,18 +89,26 @@ class KeyRing:
 
     Args:
         path: The file; it need not be there.
+        clock: Seconds, monotonic.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self._clock = path, clock
+        self._in_force, self._looked = False, -LOOK_AGAIN
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] | None = None
         self._keys: tuple[Key, ...] = ()
 
     @property
     def in_force(self) -> bool:
-        """Whether keys are needed: once there is a file, whatever it holds."""
-        return self.path.exists()
+        """Whether keys are needed: once there is a file, whatever it holds.
+
+        A file that another process makes counts within `LOOK_AGAIN` seconds: every request asks.
+        """
+        now = self._clock()
+        if now - self._looked >= LOOK_AGAIN:
+            self._in_force, self._looked = self.path.exists(), now
+        return self._in_force
 
     def create(
         self,
@@ -188,6 +200,7 @@ class KeyRing:
                 f"{self.path} cannot be written: {error.strerror}",
                 hint="name another file with --keys",
             ) from error
+        self._looked = -LOOK_AGAIN
 
     def _current(self) -> tuple[Key, ...]:
         """The keys of the file, read again only when it is another than before."""

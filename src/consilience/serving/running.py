@@ -16,7 +16,7 @@ import uvicorn
 from consilience.errors import UsageError
 from consilience.serving.app import create_app
 from consilience.serving.config import ServeConfig
-from consilience.serving.journal import write_line
+from consilience.serving.journal import LOG, write_line
 from consilience.serving.service import Service
 
 LAST_SECONDS = 5
@@ -77,6 +77,7 @@ def run(service: Service, listener: socket.socket, *, ready: Callable[[], None])
         server.run(sockets=[listener])
     finally:
         service.close(0 if server.force_exit else LAST_SECONDS)
+        LOG.flush()
 
 
 class Server(uvicorn.Server):
