@@ -7,18 +7,20 @@ with which the right passages stand highest, see `consilience.evaluation.tuning`
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measure import SETS, gold
+from measure import SETS
 from mixture import Row, kept_rows
-from passages import kept_questions
+from passages import kept_questions, restored
 
 from consilience.evaluation.tuning import LEAST, TuneOptions, tune
-from consilience.model import Rag
-from consilience.model.decoding import DecodingOptions
+from consilience.model import AskOptions, Rag
+from consilience.model.answering import Clock
+from consilience.model.decoding.opening import open_answers
 from consilience.retrieval import HybridWeights
 from consilience.store import Store
 
@@ -42,46 +44,71 @@ def best_threshold(answerable: Sequence[float], others: Sequence[float]) -> floa
     return max(sorted({*answerable, *others}), key=told_rightly)
 
 
-def swapped(rows: Sequence[Row]) -> list[Row]:
-    """Questions over passages of other subjects, which do not hold their answers."""
-    shifted = [*rows[len(rows) // 2 :], *rows[: len(rows) // 2]]
-    pairs = zip(rows, shifted, strict=True)
-    return [
-        row | {"context": other["context"], "title": other["title"]}
-        for row, other in pairs
-        if not any(answer in other["context"] for answer in row["answers"])
-    ]
+NOT_OTHERS = 1.0
+"""The least support of questions in scripts that the weights were not taught: none are answered."""
 
 
-def thresholds(rag: Rag, data: Path, *, most: int, beams: int) -> dict[str, float]:
-    """The least support by language; a language with too few questions withholds nothing."""
-    options, found = DecodingOptions(beams=beams), {}
+def thresholds(rag: Rag, store: Store, data: Path, *, most: int) -> dict[str, float]:
+    """The least support by language; a language with too few questions withholds nothing.
+
+    Measured as questions are asked later: of what a search finds. What a question has no answer in
+    is the same with its own paragraph taken away, where none of the others holds the answer.
+
+    Args:
+        rag: The model, with the settings of its search.
+        store: The knowledge base, with the paragraphs that were kept back, in this model's vectors.
+        data: The data sets.
+        most: Questions of each set.
+    """
+    found = {}
     for language in ("zh", "en"):
-        right: list[float] = []
-        wrong: list[float] = []
-        for name in (name for name, spoken in SETS.items() if spoken == language):
-            rows = kept_rows(data, name)[:most]
-            right += gold(rag, name, rows, options)["support"]
-            wrong += gold(rag, name, swapped(rows), options)["support"]
+        names = [name for name, spoken in SETS.items() if spoken == language]
+        rows = [restored(row, name) for name in names for row in kept_rows(data, name)[:most]]
+        right, wrong = _known(support(rag, store, row) for row in rows), _misled(rag, store, rows)
         if language == "en":
             rows = kept_rows(data, "squad_v2_unanswerable")[:most]
-            wrong += gold(rag, "squad_v2_unanswerable", rows, options)["support"]
+            wrong += _known(support(rag, store, row) for row in rows)
         if min(len(right), len(wrong)) >= FEWEST:
             # Rounded down: an answer that stood at the threshold is still given.
             found[language] = math.floor(100 * best_threshold(right, wrong)) / 100
-    return found | ({"other": found["en"]} if "en" in found else {})
+    return found | {"other": NOT_OTHERS}
 
 
-def searching(rag: Rag, data: Path, knowledge: Path, *, most: int) -> dict[str, Any]:
+def support(
+    rag: Rag, store: Store, row: Row, *, without: Callable[[str], bool] = lambda _: False
+) -> float | None:
+    """p(there is an answer | x) over the passages found, but for some; None where none is left."""
+    options, clock = AskOptions(), Clock()
+    asked = rag.look_up(row["question"], store, options, clock)
+    hits = [hit for hit in asked.hits if not without(hit.passage.text)]
+    if not hits:
+        return None
+    reading = rag.read(replace(asked, hits=hits), options, clock)
+    opened = open_answers(reading.generator, reading.memory, reading.log_weights)
+    return float(opened.support[0])
+
+
+def _misled(rag: Rag, store: Store, rows: Sequence[Row]) -> list[float]:
+    """Supports of questions whose answers are in no passage that is left."""
+
+    def answering(row: Row, text: str) -> bool:
+        return text in row["context"] or any(answer in text for answer in row["answers"])
+
+    return _known(support(rag, store, row, without=partial(answering, row)) for row in rows)
+
+
+def _known(supports: Iterable[float | None]) -> list[float]:
+    return [one for one in supports if one is not None]
+
+
+def searching(rag: Rag, store: Store, data: Path, *, most: int) -> dict[str, Any]:
     """Weights of the hybrid and the temperature of the prior; nothing where too little is known."""
     questions = kept_questions(data)
     if len(questions) < LEAST or rag.encoder is None:
         return {}
     usual = asdict(HybridWeights())
-    with Store.open(knowledge, create=False) as store:
-        store.re_embed(rag.encoder)
-        options = TuneOptions(most=most)
-        tuning = tune(store, questions, encoder=rag.encoder, options=options).tuning
+    options = TuneOptions(most=most)
+    tuning = tune(store, questions, encoder=rag.encoder, options=options).tuning
     shares = {name: getattr(tuning, name) for name in usual}
     weights = {name: usual[name] if share is None else share for name, share in shares.items()}
     heat = {} if tuning.temperature is None else {"prior_temperature": tuning.temperature}

@@ -252,11 +252,16 @@ def packed(run: Run) -> Facts:
 
 def chosen(run: Run) -> Facts:
     """The settings, measured on the packed weights; and the packed weights with them."""
-    rag = Rag.load(run.place / "packed")
-    found: Facts = {"support_thresholds": thresholds(rag, run.data, most=300, beams=1)}
-    if run.schedule.vectors_move:
-        place = run.place / "joint" if run.schedule.tokens["joint"] else run.place
-        found |= searching(rag, run.data, place / "knowledge", most=600)
+    rag, found = Rag.load(run.place / "packed"), Facts()
+    place = run.place / "joint" if run.schedule.tokens["joint"] else run.place
+    with Store.open(place / "knowledge", create=False) as store:
+        assert rag.encoder is not None
+        store.re_embed(rag.encoder)
+        if run.schedule.vectors_move:
+            found |= searching(rag, store, run.data, most=600)
+        pack(run.before("settings"), run.out, found)
+        rag = Rag.load(run.out)
+        found["support_thresholds"] = thresholds(rag, store, run.data, most=300)
     pack(run.before("settings"), run.out, found)
     return found
 

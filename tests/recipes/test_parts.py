@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from consilience import Rag
 from consilience.documents import Document
 from consilience.encoding import load_encoder
 from consilience.store import Store
@@ -96,13 +97,21 @@ def test_the_threshold_tells_both_kinds_best() -> None:
     assert settings.best_threshold([0.3], [0.9]) == 0.3
 
 
-def test_swapped_passages_hold_no_answer(data: Path) -> None:
-    rows = mixture.kept_rows(data, "drcd")
-    swapped = settings.swapped(rows)
-    assert swapped
-    for row in swapped:
-        assert not any(answer in row["context"] for answer in row["answers"])
-        assert row["question"] in {one["question"] for one in rows}
+def test_supports_are_those_of_what_a_search_finds(tmp_path: Path) -> None:
+    rag = Rag.load(write_tiny_model(tmp_path / "model"))
+    texts = ["the fee of the ward is 7", "the fee of the bank is 9", "the fee was 7 before"]
+    row = {"question": "what is the fee of the ward", "context": texts[0], "answers": ["7"]}
+    with Store.open(tmp_path / "store", encoder=rag.encoder) as store:
+        store.add([Document(text, source=str(n)) for n, text in enumerate(texts)])
+        found = settings.support(rag, store, row)
+        assert found == pytest.approx(rag.ask(row["question"], store).confidence)
+        (misled,) = settings._misled(rag, store, [row])
+        store.remove("0", "2")  # its own paragraph, and the other one that holds the answer
+        assert misled == pytest.approx(rag.ask(row["question"], store).confidence)
+        assert misled != pytest.approx(found)
+        store.remove("1")
+        assert settings.support(rag, store, row) is None
+        assert settings._misled(rag, store, [row]) == []
 
 
 def test_a_search_finds_what_misleads_and_what_else_answers(tmp_path: Path) -> None:
