@@ -50,6 +50,7 @@ from passages import (
 from schedule import LEARNING, SCHEDULES, Schedule, schedule_named
 from settings import searching, thresholds
 from state import State, write_whole
+from tables import table_readings
 from train import (
     Example,
     Parts,
@@ -152,9 +153,11 @@ def supervised(run: Run) -> Facts:
     """People's questions."""
     words, budget, read = run.words, run.schedule.batch, readings(run.data, times=CUT_ANEW)
     found, hard = searched(run, read)
+    tables = table_readings(run.data)
     streams = {
-        "reading": reading_stream(read, words, budget=budget, seed=100, share=0.5),
-        "found": reading_stream(found, words, budget=budget, seed=150, share=0.2),
+        "reading": reading_stream(read, words, budget=budget, seed=100, share=0.45),
+        "tables": reading_stream(tables, words, budget=budget, seed=120, share=0.15),
+        "found": reading_stream(found, words, budget=budget, seed=150, share=0.1),
     }
     if run.schedule.teaches_finding:
         told = pairs(run.data)

@@ -85,6 +85,7 @@ def write_open_sets(data: Path) -> Path:
         write(data, f"xquad_en_zh/{part}", both_ways(40 + 20 * place))
     write_pairs(data)
     write_experts(data)
+    write_tables(data)
     write_plain(data)
     write_tasks(data)
     return data
@@ -137,6 +138,22 @@ def write_experts(data: Path) -> None:
     ]
     write(data, "bioasq/train", snippets)
     write(data, "bioasq/dev", snippets[:1])
+
+
+def write_tables(data: Path) -> None:
+    """Forms of countries and of sights."""
+    lines = "Geography > Location: far\nPopulation > total: {0}0 (2023 est.)\nCoastline: {0} km\n"
+    more = "Capital > name: Port {0}\nNote: NA\nElevation > highest point: Hill {0}"
+    countries = [{"title": town, "text": (lines + more).format(n)} for n, town in enumerate(TOWNS)]
+    write(data, "factbook/corpus", countries)
+    sights = [
+        {
+            "title": f"{ship}{n}",
+            "fields": {"名称": ship, "领域": "景点", "门票": n, "评分": 4.5, "电话": f"010-{n}"},
+        }
+        for n, ship in enumerate(SHIPS, start=200)
+    ]
+    write(data, "crosswoz/corpus", sights)
 
 
 def write_plain(data: Path) -> None:
