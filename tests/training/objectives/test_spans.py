@@ -50,6 +50,7 @@ def recurring(text: str, longest: int = 10) -> list[str]:
         ("捐资60万元，工龄55年。", [("60万元", "number"), ("55年", "number")]),
         ("称为“头雁”，又称「带头人」。", [("头雁", "quoted"), ("带头人", "quoted")]),
         ("这是一个问题。", []),
+        ("《 》和“……”里没有字。", []),
     ],
 )
 def test_what_looks_like_a_fact(text: str, found: list[tuple[str, str]]) -> None:

@@ -140,7 +140,7 @@ def salient_spans(text: str) -> list[SalientSpan]:
         kind: Kind = match.lastgroup
         if kind == "name" and start in beginnings:
             start = _after_first_word(match[0], start)
-        if start < end:
+        if start < end and _UNIT.search(text, start, end):  # quotation marks may hold no word
             found.append(SalientSpan(Span(start, end), kind))
     return found
 
