@@ -312,12 +312,11 @@ def _piece(text: str, rng: random.Random) -> str:
 
 def readings(data: Path, *, times: int = 1, seed: int = 7) -> list[Reading]:
     """The supervised mixture of the generator, as often as wanted with passages cut anew."""
-    return [one for time in range(times) for one in _readings(data, random.Random(seed + time))]
+    forbidden, draws = held_out(data), [random.Random(seed + time) for time in range(times)]
+    return [one for rng in draws for one in _readings(data, forbidden, rng)]
 
 
-def _readings(data: Path, rng: random.Random) -> list[Reading]:
-    forbidden = held_out(data)
-
+def _readings(data: Path, forbidden: set[str], rng: random.Random) -> list[Reading]:
     def rows(name: str) -> Iterator[Row]:
         return allowed(read_rows(data / name / "train.jsonl.gz"), forbidden)
 

@@ -67,8 +67,13 @@ class Schedule:
             raise SystemExit("tokens are 0 everywhere: there is nothing to learn")
         if not self.parts or set(self.parts) - set(PARTS):
             raise SystemExit(f"parts must be some of {', '.join(PARTS)}, not {list(self.parts)}")
-        if self.start not in ("minilm", "random") and not Path(self.start).is_dir():
+        if self.begun is not None and not self.begun.is_dir():
             raise SystemExit(f"start must be minilm, random or a model folder, not {self.start!r}")
+
+    @property
+    def begun(self) -> Path | None:
+        """The folder of the model that is taught further; None for one that starts anew."""
+        return None if self.start in ("minilm", "random") else Path(self.start)
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -65,8 +65,8 @@ class Parts(nn.Module):
 
 def initial(run: Path, schedule: Schedule) -> Parts:
     """The model before its first step."""
-    if schedule.start not in ("minilm", "random"):
-        return further(Path(schedule.start))
+    if schedule.begun is not None:
+        return further(schedule.begun)
     words = SubwordTokenizer.load(run / "tokenizer.json")
     torch.manual_seed(3)
     model = Parts(schedule.config(len(words)))

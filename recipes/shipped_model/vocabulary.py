@@ -153,8 +153,8 @@ def write_vocabulary(data: Path, run: Path, schedule: Schedule, *, least: int = 
     """
     if schedule.start == "random":
         tokens = most_used(data, int(schedule.sizes["vocabulary_size"]))
-    elif schedule.start != "minilm":
-        shutil.copyfile(Path(schedule.start) / "tokenizer.json", run / "tokenizer.json")
+    elif schedule.begun is not None:
+        shutil.copyfile(schedule.begun / "tokenizer.json", run / "tokenizer.json")
         return len(SubwordTokenizer.load(run / "tokenizer.json"))
     else:
         old = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
