@@ -309,6 +309,11 @@ class CausalGenerator(nn.Module):
         return int(self.head.weight.shape[0])
 
     @property
+    def input_size(self) -> int:
+        """Numbers of an input embedding, which an `augment` changes."""
+        return int(self.embeddings.embedding_dim)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights live."""
         return self.embeddings.weight.device

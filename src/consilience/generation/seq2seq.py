@@ -153,6 +153,11 @@ class Seq2SeqGenerator(nn.Module):
         return self.head.weight.device
 
     @property
+    def input_size(self) -> int:
+        """Numbers of an input embedding of the decoder, which an `augment` changes."""
+        return int(parts_of(self.model).decoder.get_input_embeddings().embedding_dim)
+
+    @property
     def longest_answer(self) -> int | None:
         """As many tokens as the decoder has learned positions after the start token's.
 

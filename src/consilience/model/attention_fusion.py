@@ -102,8 +102,24 @@ def let_look(memory: Any, looking: Looking) -> None:
         UsageError: This kind of generator has no place for them.
     """
     if not hasattr(memory, "augment"):
-        raise UsageError(
-            "this generator has no input that passage vectors could be added to",
-            hint="take the fusion sequence, token or fid",
-        )
+        raise _blind()
     memory.augment = looking
+
+
+def untrained(generator: Any, vector_size: int) -> AttentionFusion:
+    """An attention fusion of a generator's size, which changes nothing before it has learned.
+
+    Raises:
+        UsageError: This kind of generator has no place for one.
+    """
+    size: int | None = getattr(generator, "input_size", None)
+    if size is None:
+        raise _blind()
+    return AttentionFusion(size, vector_size).to(generator.device)
+
+
+def _blind() -> UsageError:
+    return UsageError(
+        "this generator has no input that passage vectors could be added to",
+        hint="take the fusion sequence, token or fid",
+    )

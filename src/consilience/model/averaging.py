@@ -55,6 +55,11 @@ class RankWeights(nn.Module):
             )
         return _among(self.log_weights[:k].float().expand(present.shape), present)
 
+    def told(self) -> dict[str, float]:
+        """The weight of each rank, adding up to one, for a log."""
+        shares = self.log_weights.detach().float().softmax(0).tolist()
+        return {f"rank_{place}": round(share, 6) for place, share in enumerate(shares, start=1)}
+
 
 def uniform(present: Tensor) -> Tensor:
     """The plain mean over the passages that are there; as `RankWeights.forward`."""

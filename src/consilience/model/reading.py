@@ -11,7 +11,7 @@ the answer that was written, and the shares are `p(d | x, y)` by Bayes' rule on 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -127,7 +127,7 @@ def read(
     if fusion == "fid":
         memory = generator.together(rows, len(hits))
     else:
-        memory = generator.read([_joined(asked, hits)])
+        memory = generator.read([joined(asked, [hit.passage for hit in hits])])
     return Reading(generator, fusion, prior, memory, prior.new_zeros(1, 1), passages=rows)
 
 
@@ -137,9 +137,23 @@ def _average(model: RagModel, prior: Tensor) -> Tensor:
     return weights
 
 
-def _joined(asked: str, hits: Sequence[Hit]) -> Pair:
+class Titled(Protocol):
+    """A passage, as far as a generator reads it."""
+
+    @property
+    def title(self) -> str:
+        """Of its document."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Its own."""
+        ...
+
+
+def joined(asked: str, passages: Sequence[Titled]) -> Pair:
     """All passages in one text, the best first, so that the worst is what a full window cuts."""
-    texts = [embedding_text(hit.passage.title, hit.passage.text) for hit in hits]
+    texts = [embedding_text(passage.title, passage.text) for passage in passages]
     return Pair(asked, "", "\n\n".join(texts))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from consilience.errors import UsageError
 from consilience.generation import TrainableGenerator
 from consilience.model.batch import spread
+from consilience.model.fusion import token_log_likelihood
 from consilience.training.config import ObjectiveName
 from consilience.training.contrasting import contrast
 from consilience.training.objectives import (
@@ -47,6 +48,26 @@ def reader(work: Work) -> Tensor:
 def fid(work: Work) -> Tensor:
     """-log p(y | x, all passages): Fusion-in-Decoder, in nats an answer."""
     return -work.answered(work.joined).mean()
+
+
+def averaged(work: Work) -> Tensor:
+    """-log p(y | x) where every rank of the passages has a weight, in nats an answer.
+
+    RAG-Token with weights that know the place of a passage in the list and not its score; see
+    `model.averaging`.
+    """
+    found = token_log_likelihood(work.rank_weights, work.log_probs, work.mask)
+    return -found.mean()
+
+
+def looked_at(work: Work) -> Tensor:
+    """-log p(y | x, vectors of the passages): attention fusion, in nats an answer."""
+    return -work.answered(work.looking).mean()
+
+
+def in_context(work: Work) -> Tensor:
+    """-log p(y | x, one text of all passages), in nats an answer."""
+    return -work.answered(work.in_one_text).mean()
 
 
 def attended(work: Work) -> Tensor:
@@ -237,6 +258,9 @@ OBJECTIVES: Mapping[ObjectiveName, Callable[[Work], Tensor]] = {
     "attention": attended,
     "leave_one_out": missed,
     "fid": fid,
+    "average": averaged,
+    "attention_fusion": looked_at,
+    "concat": in_context,
     "reader": reader,
     "info_nce": contrast,
     "abstain": abstain,

@@ -5,7 +5,7 @@ Whether two settings fit together is checked here too, all at once; whether file
 there is checked by those who open them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -21,6 +21,9 @@ ObjectiveName = Literal[
     "attention",
     "leave_one_out",
     "fid",
+    "average",
+    "attention_fusion",
+    "concat",
     "reader",
     "info_nce",
     "abstain",
@@ -68,6 +71,9 @@ JOINT: frozenset[str] = TAUGHT | {
     "attention",
     "leave_one_out",
     "fid",
+    "average",
+    "attention_fusion",
+    "concat",
 }
 """Objectives that sum over retrieved passages and so need a store."""
 
@@ -76,8 +82,19 @@ PRIOR: frozenset[str] = frozenset(
 )
 """Objectives whose gradient reaches the scores that passages were found by."""
 
-Part = Literal["question_encoder", "passage_encoder", "generator", "temperature", "hybrid_weights"]
+Part = Literal[
+    "question_encoder",
+    "passage_encoder",
+    "generator",
+    "temperature",
+    "hybrid_weights",
+    "attention",
+    "ranks",
+]
 PARTS: tuple[Part, ...] = get_args(Part)
+
+OWN: Mapping[Part, ObjectiveName] = {"attention": "attention_fusion", "ranks": "average"}
+"""What a fusion has of its own to learn, and the objective that teaches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,8 +413,8 @@ class TrainConfig:
     prior_rate: Annotated[
         float,
         Setting(
-            "That of hybrid_weights, and of the temperature where both are in train.",
-            "hybrid_weights 的学习率；两者都在 train 中时也用于温度。",
+            "That of ranks and hybrid_weights, and of the temperature beside hybrid_weights.",
+            "ranks 与 hybrid_weights 的学习率；与 hybrid_weights 同在 train 中时也用于温度。",
             least=0,
             most=10,
         ),
@@ -503,6 +520,7 @@ def _contradictions(config: TrainConfig) -> Iterator[str]:
     yield from _without_teacher(config)
     yield from _without_new_vectors(config)
     yield from _without_hybrid(config)
+    yield from _without_fusion(config)
     yield from _without_questions(config)
     yield from _without_text(config)
     yield from _without_ranking(config)
@@ -595,6 +613,13 @@ def _without_hybrid(config: TrainConfig) -> Iterator[str]:
         yield "hybrid_weights is in train, but refresh.mode proposed ranks by vectors alone"
     if config.distil.teacher is not None:
         yield "hybrid_weights is in train, but passages are those of distil.teacher"
+
+
+def _without_fusion(config: TrainConfig) -> Iterator[str]:
+    """Which objective teaches what a fusion has of its own."""
+    for part, objective in OWN.items():
+        if part in config.train and not config.objectives.get(objective):
+            yield f"{part} is in train, but no objective {objective}"
 
 
 def _without_new_vectors(config: TrainConfig) -> Iterator[str]:

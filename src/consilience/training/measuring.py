@@ -5,19 +5,31 @@ index proposes. `consilience evaluate` is for the figures that are told to other
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from consilience.evaluation import exact_match, f1
 from consilience.model.decoding import DecodingOptions, decode
-from consilience.model.fusion import log_prior
+from consilience.model.decoding.options import Sum
+from consilience.model.fusion import Fusion, log_prior
 from consilience.text import language_of
 from consilience.training.data import holds
 from consilience.training.examples import Example
 from consilience.training.learner import Learner
 from consilience.training.plain_text import drawn
 from consilience.training.work import Work
+
+FUSION_OF: Mapping[str, Fusion] = {
+    "sequence": "sequence",
+    "token": "token",
+    "fid": "fid",
+    "average": "average",
+    "attention_fusion": "attention",
+    "concat": "concat",
+}
+"""The fusion that an objective teaches to answer with; the others teach none in particular."""
 
 DEPTH = 5
 """Passages among which the right one counts as found."""
@@ -34,6 +46,7 @@ class Measurement:
 
     def __init__(self, learner: Learner, examples: Sequence[Example], *, batch: int) -> None:
         self.learner, self.batch = learner, batch
+        self.fusion = fusion_taught(learner.mixture.weights)
         ordered = sorted(examples, key=lambda one: one.length)
         self.examples = [one for one in ordered if one.plain is None]
         # The same is asked of a text every time, or losses could not be compared.
@@ -93,17 +106,40 @@ class Measurement:
     def _answers(self, work: Work) -> list[str]:
         memory, weights = self._read(work)
         generator = self.learner.model.generator
-        options = DecodingOptions(max_new_tokens=32)
+        # Where one row is left of a question, every sum is the same.
+        summed: Sum = next((one for one in get_args(Sum) if one == self.fusion), "sequence")
+        options = DecodingOptions(max_new_tokens=32, fusion=summed)
         written = decode(generator, memory, weights, options=options)
         return [generator.decode(best[0].ids) if best else "" for best in written]
 
     def _read(self, work: Work) -> tuple[object, Tensor]:
         """The generator's memory of what each question is answered from, and the log prior."""
         if self.learner.index is not None and bool(work.proposals.present.all()):
-            return work.memory, log_prior(work.scores, work.model.temperature)
+            return self._proposed(work)
         passages = [one.passage for one in work.batch if one.passage is not None]
         memory = work.read([one.question for one in work.batch], passages)
         return memory, torch.zeros(len(work.batch), 1, device=work.generator.device)
+
+    def _proposed(self, work: Work) -> tuple[object, Tensor]:
+        """The same of the passages that were proposed, as the fusion joins them."""
+        one_row = torch.zeros(len(work.batch), 1, device=work.generator.device)
+        match self.fusion:
+            case "average":
+                return work.memory, work.rank_weights
+            case "fid":
+                return work.joined, one_row
+            case "attention":
+                return work.looking, one_row
+            case "concat":
+                return work.in_one_text, one_row
+            case _:
+                return work.memory, log_prior(work.scores, work.model.temperature)
+
+
+def fusion_taught(weights: Mapping[str, float]) -> Fusion:
+    """Where the sum stands in what weighs most among the objectives; `sequence` if none says."""
+    told = {name: weight for name, weight in weights.items() if weight and name in FUSION_OF}
+    return FUSION_OF[max(told, key=lambda name: told[name])] if told else "sequence"
 
 
 def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:

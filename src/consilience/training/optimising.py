@@ -91,8 +91,9 @@ def optimiser_of(learner: Learner, config: TrainConfig) -> torch.optim.Optimizer
 
 
 def _kind(name: str, learner: Learner) -> Kind:
-    """What a weight is to the rates; the few numbers of a hybrid prior have far to go."""
-    prior = name.startswith("shares.") or name == "model.log_temperature"
-    if prior and learner.shares is not None:
+    """What a weight is to the rates; the few numbers that weigh passages have far to go."""
+    if name.startswith(("shares.", "model.ranks.")):
+        return "prior"
+    if name == "model.log_temperature" and learner.shares is not None:
         return "prior"
     return "encoder" if "_encoder." in name else "other"

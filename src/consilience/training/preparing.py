@@ -16,6 +16,8 @@ from torch import nn
 from consilience.encoding.bert import EncoderStack
 from consilience.encoding.compact import CompactEncoder
 from consilience.errors import DependencyError, UsageError
+from consilience.model.attention_fusion import untrained
+from consilience.model.averaging import RankWeights
 from consilience.model.rag import Rag
 from consilience.model.rag_model import RagModel
 from consilience.model.vectors import CompactVectors
@@ -35,6 +37,7 @@ def prepare(rag: Rag, config: TrainConfig) -> None:
     model = rag.model.float()
     model.requires_grad_(False)
     _untie(rag, config)
+    _begin(rag, config)
     for part in config.train:
         if part == "hybrid_weights":  # no weight of the model: the session has them
             continue
@@ -91,6 +94,26 @@ def _untie(rag: Rag, config: TrainConfig) -> None:
         rag.model.question_encoder = CompactVectors(encoder, side="questions")
 
 
+def _begin(rag: Rag, config: TrainConfig) -> None:
+    """What a fusion has of its own to learn, where the model has none yet.
+
+    Raises:
+        UsageError: It is to be used and not to be learned, or the model has no place for it.
+    """
+    model, encoder = rag.model, rag.encoder
+    if "ranks" in config.train and model.ranks is None:
+        model.ranks = RankWeights([1.0] * config.k).to(model.generator.device)
+    if not config.objectives.get("attention_fusion") or model.attention is not None:
+        return
+    if "attention" not in config.train:
+        raise UsageError(
+            "the objective attention_fusion needs attention over vectors, and this model has none",
+            hint="put attention under train",
+        )
+    if encoder is not None:  # without one the run ends with what it says of encoders
+        model.attention = untrained(model.generator, encoder.dimension)
+
+
 def _learning(model: RagModel, part: str) -> Any:
     """What of the model a part is; the temperature is a parameter, the others are modules."""
     found = model.log_temperature if part == "temperature" else getattr(model, part)
@@ -124,11 +147,17 @@ def _adapt(model: RagModel, settings: AdapterSettings) -> None:
             f"no layer that learns ends in one of {', '.join(settings.targets)}",
             hint="set adapter.targets to ends of names of linear layers of this model",
         )
-    temperature = model.log_temperature.requires_grad
+    whole = [w for name, w in model.named_parameters() if w.requires_grad and _of_the_sum(name)]
     model.requires_grad_(False)
     how = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=chosen)
     inject_adapter_in_model(how, model)
-    model.log_temperature.requires_grad_(temperature)
+    for weight in whole:
+        weight.requires_grad_(True)
+
+
+def _of_the_sum(name: str) -> bool:
+    """Whether a weight is the sum's own, too small to have an adapter."""
+    return name == "log_temperature" or name.startswith(("attention.", "ranks."))
 
 
 def _freeze(model: RagModel, prefixes: tuple[str, ...]) -> None:

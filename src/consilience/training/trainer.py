@@ -231,12 +231,17 @@ class RagTrainer(Trainer):
         super().log(logs, start_time)
 
     def _prior(self) -> dict[str, float]:
-        """The shares of hybrid search and the temperature, where shares are learned."""
-        if self.learner.shares is None:
+        """The weights of ranks, the shares of hybrid search and the temperature, as they learn."""
+        model, shares = self.learner.model, self.learner.shares
+        learns = model.ranks is not None and model.ranks.log_weights.requires_grad
+        ranks = model.ranks if learns else None
+        if shares is None and ranks is None:
             return {}
-        temperature = float(self.learner.model.temperature.detach())
         with gathered(self.learner):
-            return self.learner.shares.told() | {"temperature": temperature}
+            found = {} if ranks is None else ranks.told()
+            if shares is not None:
+                found |= shares.told() | {"temperature": float(model.temperature.detach())}
+            return found
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.is_deepspeed_enabled:

@@ -7,6 +7,7 @@ a teacher where there is one. It knows neither the objectives nor how they are w
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -14,9 +15,12 @@ from torch import Tensor
 
 from consilience.errors import UsageError
 from consilience.generation import Pair, TokenRows, TrainableGenerator
+from consilience.model.attention_fusion import let_look
+from consilience.model.averaging import uniform
 from consilience.model.batch import spread
 from consilience.model.fusion import answer_posterior, exact, log_prior, marginal, step_weights
 from consilience.model.rag_model import RagModel
+from consilience.model.reading import joined
 from consilience.questions import Context
 from consilience.store.embedding import embedding_text
 from consilience.training.collapse import Retrieved, retrieved
@@ -273,8 +277,14 @@ class Work:
         """The generator's memory of rows, each a question over a passage."""
         return self.generator.memorise(self._rows(asked, passages))
 
+    def _memory_of(self, pairs: Sequence[Pair]) -> Any:
+        return self.generator.memorise(self._rows_of(pairs))
+
     def _rows(self, asked: Sequence[str], passages: Sequence[Context]) -> TokenRows:
         pairs = [Pair(q, d.title, d.text) for q, d in zip(asked, passages, strict=True)]
+        return self._rows_of(pairs)
+
+    def _rows_of(self, pairs: Sequence[Pair]) -> TokenRows:
         rows, device = self.generator.rows(pairs), self.generator.device
         return TokenRows(rows.ids.to(device), rows.mask.to(device))
 
@@ -330,6 +340,33 @@ class Work:
                 hint="set k to at most the number of passages",
             )
         return self.generator.together(self.memory, present.shape[1])
+
+    @cached_property
+    def rank_weights(self) -> Tensor:
+        """The logarithm of what each rank of the proposals counts, `[b, k]`."""
+        present = self.proposals.present.to(self.generator.device)
+        ranks = self.model.ranks
+        weights: Tensor = uniform(present) if ranks is None else ranks(present)
+        return weights.clamp_min(torch.finfo(torch.float32).min / 4)
+
+    @cached_property
+    def looking(self) -> Any:
+        """The memory of the questions alone, with sight of the vectors of their proposals."""
+        present = self.proposals.present.to(self.generator.device)
+        vectors = self.proposals.vectors
+        if self.options.moving:
+            vectors = spread(self.passage_vectors(self.proposed), present)
+        fusion = _needed(self.model.attention, "attention")
+        memory = self._memory_of([Pair(example.question, "", "") for example in self.batch])
+        let_look(memory, fusion.over(vectors.to(self.generator.device), present))
+        return memory
+
+    @cached_property
+    def in_one_text(self) -> Any:
+        """The memory of each question over one text of all its proposals."""
+        proposed, counts = iter(self.proposed), self.proposals.present.sum(1).tolist()
+        rows = zip(self.batch, counts, strict=True)
+        return self._memory_of([joined(e.question, list(islice(proposed, n))) for e, n in rows])
 
     def retrieved(self) -> Retrieved | None:
         """What the batch retrieved, if an objective asked for it."""
