@@ -1,9 +1,10 @@
 """How well and how fast the shipped model answers the questions of the example corpus.
 
 Each organisation has a store of its own, as it would in life. Reported by language: EM and F1 of
-answerable questions, recall of the right document among the passages, how well the support tells
-answerable questions from others (AUROC), what abstaining at the model's threshold does, and the
-time of a warm `ask`.
+answerable questions, recall of the right document among the passages, how well the confidence tells
+answerable questions from others and right answers from wrong ones (AUROC), how far it is from the
+share of right ones (calibration error), what abstaining at the model's threshold does, and the time
+of a warm `ask`. `--calibrate` chooses the settings on the train questions.
 
     python benchmarks/answers.py --out docs/benchmarks/answers.md
 """
@@ -21,11 +22,16 @@ from typing import Any
 
 from consilience import Rag, Store
 from consilience.evaluation import exact_match, f1
+from consilience.evaluation.calibration import auroc as told_apart
+from consilience.evaluation.calibration import expected_calibration_error
+from consilience.evaluation.fitting import Judged, fit_confidence
 from consilience.model import Answer, AskOptions, Settings, Turn
 from consilience.text import language_of
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "three_organisations"
 ORGANISATIONS = ("hospital", "bank", "university")
+WHOLE = {"questions": 0, "p50 ms": 0, "p95 ms": 0}
+"""Digits after the point where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,21 @@ class Asked:
         """EM or F1 of the answer."""
         answers, language = self.question["answers"], self.question["language"]
         return float(measure(self.answer.text, answers, language=language))
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is exactly right."""
+        return self.answerable and self.score(exact_match) == 1.0
+
+    @property
+    def judged(self) -> Judged:
+        """What a confidence is fitted on."""
+        return Judged.of(self.answer, right=self.right)
+
+    def sure(self, settings: Settings) -> float:
+        """The confidence under some settings."""
+        one = self.judged
+        return settings.confidence.of(one.support, one.log_likelihood, one.tokens)
 
 
 def questions(organisation: str, splits: Sequence[str]) -> list[dict[str, Any]]:
@@ -80,14 +101,6 @@ def ask_one(rag: Rag, store: Store, question: dict[str, Any], options: dict[str,
     return Asked(question, answer, sources)
 
 
-def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """The chance that a positive scores above a negative, ties counted half."""
-    if not positive or not negative:
-        return float("nan")
-    wins = sum((p > n) + 0.5 * (p == n) for p in positive for n in negative)
-    return wins / (len(positive) * len(negative))
-
-
 def mean(values: Iterable[float]) -> float:
     """The mean, NaN of nothing."""
     kept = list(values)
@@ -98,19 +111,23 @@ def summary(asked: Sequence[Asked], settings: Settings) -> dict[str, float]:
     """All figures of a set of questions."""
 
     def supported(one: Asked) -> bool:
-        return one.answer.confidence >= settings.threshold_for(language_of(one.answer.question))
+        return one.answer.support >= settings.threshold_for(language_of(one.answer.question))
 
     answerable = [one for one in asked if one.answerable]
     others = [one for one in asked if not one.answerable]
     times = [one.answer.timings_ms["total"] for one in asked]
+    sure, right = [one.sure(settings) for one in asked], [one.right for one in asked]
     return {
         "questions": len(asked),
         "EM": 100 * mean(one.score(exact_match) for one in answerable),
         "F1": 100 * mean(one.score(f1) for one in answerable),
         "document among passages": 100 * mean(found_source(one) for one in answerable),
-        "AUROC": auroc(
-            [a.answer.confidence for a in answerable], [a.answer.confidence for a in others]
+        "AUROC of support": told_apart(
+            [one.answer.support for one in asked], [one.answerable for one in asked]
         ),
+        "AUROC of confidence": told_apart(sure, [one.answerable for one in asked]),
+        "AUROC, right": told_apart(sure, right),
+        "calibration error": 100 * expected_calibration_error(sure, right),
         "answered": 100 * mean(supported(one) for one in answerable),
         "abstained rightly": 100 * mean(not supported(one) for one in others),
         "p50 ms": statistics.median(times),
@@ -134,9 +151,11 @@ def calibrate(rag: Rag, temperatures: Sequence[float], options: dict[str, Any]) 
             )
             for language in ("zh", "en")
         }
-        settings = replace(rag.settings, support_thresholds=thresholds)
+        confidence = fit_confidence([one.judged for one in asked])
+        settings = replace(rag.settings, support_thresholds=thresholds, confidence=confidence)
+        chosen = {"thresholds": thresholds, "confidence": confidence.to_settings()}
         found = {k: round(v, 3) for k, v in summary(asked, settings).items()}
-        print(json.dumps({"temperature": temperature, "thresholds": thresholds, **found}))
+        print(json.dumps({"temperature": temperature, **chosen, **found}))
 
 
 def best_threshold(asked: Sequence[Asked]) -> float:
@@ -146,7 +165,7 @@ def best_threshold(asked: Sequence[Asked]) -> float:
     """
 
     def worth(one: Asked, threshold: float) -> float:
-        if one.answer.confidence < threshold:
+        if one.answer.support < threshold:
             return float(not one.answerable)
         return one.score(f1) if one.answerable else 0.0
 
@@ -169,7 +188,7 @@ def table(asked: Sequence[Asked], settings: Settings) -> str:
     columns = {name: summary(group, settings) for name, group in groups(asked).items()}
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for key in next(iter(columns.values())):
-        digits = {"questions": 0, "AUROC": 2, "p50 ms": 0, "p95 ms": 0}.get(key, 1)
+        digits = 2 if key.startswith("AUROC") else WHOLE.get(key, 1)
         cells = [f"{column[key]:.{digits}f}" for column in columns.values()]
         lines.append(f"| {key} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -1,9 +1,11 @@
 """The settings of the finished weights, chosen on questions of the train sets that were kept back.
 
-Confidence: by language, the support below which an answer is withheld is the one that tells
-questions with an answer from those without best (the largest sum of the two shares told rightly;
-Youden, 1950). Hybrid search: the share of the dense half and the temperature of the prior are those
-with which the right passages stand highest, see `consilience.evaluation.tuning`.
+Support: by language, that below which an answer is withheld is the one that tells questions with an
+answer from those without best (the largest sum of the two shares told rightly; Youden, 1950).
+Confidence: made of support and likelihood, so that it is the share of answers that are right, see
+`consilience.evaluation.fitting`. Hybrid search: the share of the dense half and the temperature of
+the prior are those with which the right passages stand highest, see
+`consilience.evaluation.tuning`.
 """
 
 import math
@@ -17,6 +19,8 @@ from measure import SETS
 from mixture import Row, kept_rows
 from passages import kept_questions, restored
 
+from consilience.evaluation import exact_match
+from consilience.evaluation.fitting import Judged, fit_confidence
 from consilience.evaluation.tuning import LEAST, TuneOptions, tune
 from consilience.model import AskOptions, Rag
 from consilience.model.answering import Clock
@@ -99,6 +103,28 @@ def _misled(rag: Rag, store: Store, rows: Sequence[Row]) -> list[float]:
 
 def _known(supports: Iterable[float | None]) -> list[float]:
     return [one for one in supports if one is not None]
+
+
+def confidence(rag: Rag, store: Store, data: Path, *, most: int) -> dict[str, float]:
+    """What the confidence is made of; nothing, so the support alone, where too little is known.
+
+    Args:
+        rag: The model, with the settings of its search.
+        store: As for `thresholds`.
+        data: The data sets.
+        most: Questions of each set.
+    """
+    options, told = AskOptions(abstain=False), []
+    for name in (*SETS, "squad_v2_unanswerable"):
+        language = SETS.get(name, "en")
+        for row in [restored(row, name) for row in kept_rows(data, name)[:most]]:
+            answer = rag.ask(row["question"], store, options)
+            answers = row["answers"] if name in SETS else []
+            right = bool(answers) and exact_match(answer.text, answers, language=language) == 1.0
+            told.append(Judged.of(answer, right=right))
+    hits = sum(one.right for one in told)
+    enough = min(hits, len(told) - hits) >= FEWEST
+    return fit_confidence(told).to_settings() if enough else {}
 
 
 def searching(rag: Rag, store: Store, data: Path, *, most: int) -> dict[str, Any]:

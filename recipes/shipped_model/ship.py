@@ -15,7 +15,8 @@ stage stands where; stages that learn keep their own checkpoints.
     joint        the sum over retrieved passages, the store's vectors made anew now and then
     tasks        classes and summaries as questions, readings among them
     pack         matrices in eight bits
-    settings     thresholds of confidence and weights of the hybrid, on questions kept back
+    settings     thresholds of the support, what the confidence is made of and weights of the
+                 hybrid, on questions kept back
 """
 
 import argparse
@@ -48,7 +49,7 @@ from passages import (
     task_questions,
 )
 from schedule import LEARNING, SCHEDULES, Schedule, schedule_named
-from settings import searching, thresholds
+from settings import confidence, searching, thresholds
 from state import State, write_whole
 from tables import table_readings
 from train import (
@@ -265,6 +266,7 @@ def chosen(run: Run) -> Facts:
         pack(run.before("settings"), run.out, found)
         rag = Rag.load(run.out)
         found["support_thresholds"] = thresholds(rag, store, run.data, most=300)
+        found["confidence"] = confidence(rag, store, run.data, most=100)
     pack(run.before("settings"), run.out, found)
     return found
 

@@ -81,7 +81,12 @@ def write_sharp_model(folder: Path, seed: int, least: float = 0.0) -> Path:
     """Random weights that differ more, so that answers, supports and shares do."""
     words = tiny_tokenizer()
     thresholds = dict.fromkeys(("zh", "en", "other"), least)
-    config = replace(tiny_config(words), prior_temperature=0.1, support_thresholds=thresholds)
+    config = replace(
+        tiny_config(words),
+        prior_temperature=0.1,
+        support_thresholds=thresholds,
+        confidence={"bias": 0.2, "support": 0.8, "likelihood": 0.5},
+    )
     tensors = {
         name: 3 * value if name.startswith(("decoder", "reader")) and value.dim() > 1 else value
         for name, value in tiny_tensors(config, seed).items()

@@ -17,7 +17,6 @@ from consilience.federation.inquiry import InquiryOptions, inquire
 from consilience.federation.local import LocalParties
 from consilience.federation.messages import Message
 from consilience.model import Answer, AskOptions, Rag
-from consilience.model.decoding import decode
 from consilience.store import Store
 from tests.federation.asked import (
     DOCUMENTS,
@@ -65,10 +64,8 @@ def ask(
         return inquire(question, rag, way, options)
 
 
-def alone(
-    rag: Rag, place: Path, question: str, options: InquiryOptions = SHORT
-) -> tuple[Answer, float]:
-    """What one store answers, and log p of it."""
+def alone(rag: Rag, place: Path, question: str, options: InquiryOptions = SHORT) -> Answer:
+    """What one store answers."""
     how = AskOptions(
         k=options.k,
         mode="dense",
@@ -77,15 +74,7 @@ def alone(
         max_new_tokens=options.max_new_tokens,
     )
     with Store.open(place, create=False) as store:
-        answer = rag.ask(question, store, how)
-        from consilience.model.answering import Clock
-
-        asked = rag.look_up(question, store, how, Clock())
-        reading = rag.read(asked, how, Clock())
-        found = decode(
-            reading.generator, reading.memory, reading.log_weights, options=how.decoding()
-        )
-    return answer, found[0][0].log_likelihood
+        return rag.ask(question, store, how)
 
 
 def shares_by_party(answer: Answer, owners: Mapping[str, str]) -> dict[str, float]:
@@ -108,10 +97,12 @@ def test_the_answer_is_that_of_one_store(any_town: Town, question: str, k: int) 
     town, rag, options = any_town, Rag.load(any_town.model), replace(SHORT, k=k)
     parties = [town.party(name, "source") for name in LISTED]
     found = ask(town, rag, question, *parties, options=options)
-    wanted, log_likelihood = alone(rag, town.whole, question, options)
+    wanted = alone(rag, town.whole, question, options)
     assert found.text == wanted.text
-    assert found.log_likelihood == pytest.approx(log_likelihood, abs=1e-5)
+    assert found.log_likelihood == pytest.approx(wanted.log_likelihood, abs=1e-5)
+    assert found.support == pytest.approx(wanted.support, abs=1e-5)
     assert found.confidence == pytest.approx(wanted.confidence, abs=1e-5)
+    assert found.confidence != pytest.approx(found.support, abs=1e-3)
     assert not found.abstained
     shares = {one.name: one.posterior for one in found.parties}
     assert shares == pytest.approx(shares_by_party(wanted, owners_of(town.whole)), abs=1e-5)
@@ -133,7 +124,7 @@ def test_too_little_support_is_too_little_in_both(tmp_path: Path) -> None:
     town = write_town(tmp_path, least=2.0)
     rag = Rag.load(town.model)
     found = ask(town, rag, QUESTIONS[0])
-    wanted, _ = alone(rag, town.whole, QUESTIONS[0])
+    wanted = alone(rag, town.whole, QUESTIONS[0])
     assert (found.abstained, found.text, found.sources) == (True, "", ())
     assert wanted.abstained
     assert found.confidence == pytest.approx(wanted.confidence, abs=1e-5)
@@ -207,7 +198,7 @@ def test_a_sentence_holds_the_answer_and_nothing_around_it(tmp_path: Path) -> No
     for question in QUESTIONS:
         parties = [town.party(name, "sentence") for name in LISTED]
         found = ask(town, rag, question, *parties, options=options)
-        wanted, _ = alone(rag, town.whole, question, options)
+        wanted = alone(rag, town.whole, question, options)
         cited = {one.passage.source: one for one in wanted.citations}
         for one in found.sources:
             assert one.evidence.quotes == cited[one.evidence.source].quotes
@@ -472,7 +463,7 @@ def test_bounds_are_told_all_at_once(town: Town, rag: Rag) -> None:
 
 def test_the_json_has_the_keys_of_an_answer(town: Town, rag: Rag) -> None:
     found = ask(town, rag, QUESTIONS[0]).to_dict()
-    wanted, _ = alone(rag, town.whole, QUESTIONS[0])
+    wanted = alone(rag, town.whole, QUESTIONS[0])
     assert found.keys() >= wanted.to_dict().keys()
     cited = found["citations"][0]
     assert cited.keys() >= wanted.to_dict()["citations"][0].keys()

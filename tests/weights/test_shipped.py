@@ -86,9 +86,7 @@ def test_what_is_quoted_stands_in_the_source(rag: Rag, store: Store) -> None:
 
 def test_support_is_lower_where_no_document_answers(rag: Rag, store: Store) -> None:
     def support(*, answerable: bool) -> float:
-        found = [
-            ask(rag, store, q["question"]).confidence for q in questions(answerable=answerable)
-        ]
+        found = [ask(rag, store, q["question"]).support for q in questions(answerable=answerable)]
         return sum(found) / len(found)
 
     assert support(answerable=True) > support(answerable=False)

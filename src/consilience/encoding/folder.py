@@ -50,6 +50,8 @@ class ModelConfig:
             (`zh`, `en`, `other`); a language that is not there withholds nothing.
         hybrid_weights: Share of the dense half in a hybrid score, by language of the question
             (`zh`, `en`, `other`).
+        confidence: Weights of what the confidence in an answer is made of, see
+            `consilience.model.confidence`; nothing for the support alone.
     """
 
     vocabulary_size: int
@@ -64,10 +66,7 @@ class ModelConfig:
     prior_temperature: float = 0.25
     support_thresholds: Mapping[str, float] = field(default_factory=dict)
     hybrid_weights: Mapping[str, float] = field(default_factory=dict)
-
-    def threshold_for(self, language: str) -> float:
-        """The least support that an answer to a question in `language` needs; empty is `other`."""
-        return self.support_thresholds.get(language or "other", 0.0)
+    confidence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ class FederatedAnswer:
     Attributes:
         text: The answer; empty when there is none.
         abstained: Whether the passages gave too little support for an answer.
-        confidence: The support that the passages of all parties give to there being an answer.
+        confidence: How sure the answer is, over the passages of all parties together.
+        support: p(there is an answer | x) over the same, by which an answer is withheld or not.
         log_likelihood: log p(y | x) given that there is an answer, in nats; None without a passage.
         sources: Passages that carry at least a twentieth of the answer, the largest share first.
         parties: Every party, by name.
@@ -85,6 +86,7 @@ class FederatedAnswer:
     text: str
     abstained: bool
     confidence: float
+    support: float
     log_likelihood: float | None
     sources: tuple[Source, ...] = ()
     parties: tuple[PartyShare, ...] = ()
@@ -97,6 +99,7 @@ class FederatedAnswer:
             "answer": self.text,
             "abstained": self.abstained,
             "confidence": self.confidence,
+            "support": self.support,
             "log_likelihood": self.log_likelihood,
             "question": self.question,
             "citations": [source.to_dict() for source in self.sources],

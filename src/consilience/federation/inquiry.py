@@ -149,6 +149,11 @@ class _Found:
         """Where the likeliest answer stands."""
         return int(self.mixed.log_likelihoods.argmax())
 
+    @property
+    def ids(self) -> Ids:
+        """The likeliest answer, its end included where it has one."""
+        return self.answers[self.best]
+
     def shares(self) -> dict[str, float]:
         """p(i | x, y) of the likeliest answer."""
         return dict(
@@ -237,7 +242,7 @@ class _Inquiry:
 
     def _shown(self, found: _Found) -> dict[str, Shown]:
         """What the parties show of the likeliest answer; one that is lost here shows nothing."""
-        counts, tensors = found.looked.counts, packed([found.answers[found.best]])
+        counts, tensors = found.looked.counts, packed([found.ids])
         requests = {name: ({"take": count}, tensors) for name, count in counts.items()}
         said = self._ask("show", requests)
         shown = self._read(
@@ -282,14 +287,16 @@ class _Inquiry:
         return Bounds(passages * question.beams, question.tokens + 1, generator.vocabulary_size)
 
     def _answered(self, found: _Found) -> FederatedAnswer:
-        least = self.rag.settings.threshold_for(language_of(self.question.text))
-        abstained = found.mixed.support < least
+        settings, support = self.rag.settings, found.mixed.support
+        abstained = support < settings.threshold_for(language_of(self.question.text))
+        likelihood, tokens = float(found.mixed.log_likelihoods[found.best]), len(found.ids)
         shown = {} if abstained else self._shown(found)
         return FederatedAnswer(
             text="" if abstained else self._text(found, shown),
             abstained=abstained,
-            confidence=found.mixed.support,
-            log_likelihood=float(found.mixed.log_likelihoods[found.best]),
+            confidence=settings.confidence.of(support, likelihood, tokens),
+            support=support,
+            log_likelihood=likelihood,
             sources=() if abstained else _sources(found, shown),
             parties=self._shares(found),
             question=self.question.text,
@@ -302,6 +309,7 @@ class _Inquiry:
             "",
             abstained=True,
             confidence=0.0,
+            support=0.0,
             log_likelihood=None,
             parties=self._shares(None),
             question=self.question.text,
@@ -331,7 +339,7 @@ class _Inquiry:
         A spelling is taken only where it is that answer to the model: no party may put its own
         words in the place of what was weighed.
         """
-        generator, ids = self.rag.model.generator, found.answers[found.best]
+        generator, ids = self.rag.model.generator, found.ids
         plain = generator.decode([one for one in ids if one != generator.end])
         shares, spelled = found.shares(), []
         for name, one in shown.items():

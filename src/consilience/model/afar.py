@@ -78,6 +78,7 @@ def _answer(asked: Asked, found: RemoteAnswer, clock: Clock) -> Answer:
         text=found.text,
         abstained=not found.text,
         confidence=1.0 if found.text else 0.0,
+        support=1.0 if found.text else 0.0,
         citations=tuple(
             Citation(hit.passage, share, _quotes(hit, found.text)) for hit, share in cited
         ),

@@ -89,12 +89,15 @@ class Answer:
     Attributes:
         text: The answer; empty when there is none.
         abstained: Whether the passages gave too little support for an answer.
-        confidence: The support that the passages give to there being an answer, from 0 to 1.
+        confidence: How sure the answer is, from 0 to 1, see `consilience.model.confidence`.
         citations: Passages that carry at least a twentieth of the answer, the largest share first.
         posterior: p(d | x, y) of every passage in the sum, by passage id.
         tokens: The posterior of every token.
         alternatives: Further answers, the best first, when more than one was asked for.
         question: What was looked up, after history was taken into account.
+        support: p(there is an answer | x), by which an answer is withheld or not.
+        log_likelihood: log p(y | x) given that there is an answer, in nats; None without a passage
+            and from a model behind an endpoint.
         timings_ms: Milliseconds by stage.
     """
 
@@ -106,6 +109,8 @@ class Answer:
     tokens: tuple[TokenPosterior, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     question: str = ""
+    support: float = 0.0
+    log_likelihood: float | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self, *, explain: bool = False) -> dict[str, Any]:
@@ -114,6 +119,8 @@ class Answer:
             "answer": self.text,
             "abstained": self.abstained,
             "confidence": self.confidence,
+            "support": self.support,
+            "log_likelihood": self.log_likelihood,
             "question": self.question,
             "citations": [citation.to_dict() for citation in self.citations],
             "timings_ms": dict(self.timings_ms),

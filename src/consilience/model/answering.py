@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from consilience.generation import Generator
 from consilience.model.answer import Alternative, Answer, Citation, Quote, TokenPosterior
+from consilience.model.confidence import SUPPORT, Confidence
 from consilience.model.decoding import Decoded
 from consilience.model.reading import Reading, Shares
 from consilience.retrieval import Hit
@@ -80,12 +81,19 @@ class Asked:
         hits: The passages found.
         least: Below this support the answer is withheld.
         temperature: Of the prior, as it was measured on the store; None for the model's.
+        confidence: What the confidence in the answer is made of.
     """
 
     question: str
     hits: Sequence[Hit]
     least: float
     temperature: float | None = None
+    confidence: Confidence = SUPPORT
+
+    def sure(self, written: Decoded) -> float:
+        """The confidence in an answer, from 0 to 1."""
+        tokens = max(len(written.ids) + written.ended, 1)
+        return self.confidence.of(written.support, written.log_likelihood, tokens)
 
 
 def unanswered(question: str, clock: Clock) -> Answer:
@@ -106,12 +114,14 @@ def answered(asked: Asked, reading: Reading, written: Sequence[Decoded], clock: 
     return Answer(
         text=text,
         abstained=abstained,
-        confidence=best.support,
+        confidence=asked.sure(best),
         citations=citations,
         posterior=dict(zip(ids, shares.whole.tolist(), strict=True)),
         tokens=_tokens(best, shares, ids, generator),
         alternatives=() if abstained else _alternatives(asked.hits, reading, written[1:]),
         question=asked.question,
+        support=best.support,
+        log_likelihood=best.log_likelihood,
         timings_ms=clock.all(),
     )
 

@@ -19,6 +19,7 @@ from consilience.encoding.folder import ModelFolder, open_folder, write_folder
 from consilience.errors import MissingError, UsageError
 from consilience.generation import CompactGenerator
 from consilience.generation.compact import build_generator
+from consilience.model.confidence import SUPPORT, Confidence
 from consilience.model.decoding import DecodingOptions
 from consilience.model.learned import learned_of, load_beside, restore, save_beside
 from consilience.model.rag_model import RagModel
@@ -40,12 +41,14 @@ class Settings:
         support_thresholds: Below this support an answer is withheld, by language of the question.
         hybrid_weights: Share of the dense half in a hybrid score, by language of the question.
         mode: How passages are found when the question does not say.
+        confidence: What the confidence in an answer is made of.
         decoding: What the model itself asks of a search.
         temperature: Of the prior, for a generator behind an endpoint; a `RagModel` has its own.
     """
 
     support_thresholds: Mapping[str, float] = field(default_factory=dict)
     hybrid_weights: Mapping[str, float] = field(default_factory=dict)
+    confidence: Confidence = SUPPORT
     mode: Mode = "hybrid"
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
     temperature: float = 1.0
@@ -136,7 +139,8 @@ def _compact(folder: ModelFolder) -> Parts:
         temperature=config.prior_temperature,
     )
     restore(model, tensors)
-    settings = Settings(config.support_thresholds, config.hybrid_weights)
+    confidence = Confidence.of_settings(config.confidence)
+    settings = Settings(config.support_thresholds, config.hybrid_weights, confidence)
     return Parts(model.eval(), encoder, settings, folder)
 
 
@@ -238,6 +242,7 @@ def _save_compact(parts: Parts, folder: ModelFolder, path: Path) -> None:
         prior_temperature=float(_here(parts).temperature.detach()),
         support_thresholds=parts.settings.support_thresholds,
         hybrid_weights=parts.settings.hybrid_weights,
+        confidence=parts.settings.confidence.to_settings(),
     )
     tensors = dict(tensors_of(parts)) | learned_of(_here(parts))
     write_folder(path, config, tensors, tokenizer)

@@ -284,7 +284,8 @@ class Rag:
         least = self.settings.threshold_for(language_of(looked_up)) if options.abstain else 0.0
         # It was measured on fused scores; those of one half alone have another scale.
         fused = (options.mode or self.settings.mode) == "hybrid"
-        return Asked(looked_up, hits, least, tuning.temperature if fused else None)
+        heat = tuning.temperature if fused else None
+        return Asked(looked_up, hits, least, heat, self.settings.confidence)
 
     def read(self, asked: Asked, options: AskOptions, clock: Clock) -> Reading:
         """Read the passages of a question, the second stage of `ask`; there is at least one."""
