@@ -96,10 +96,12 @@ class Loss:
         objectives: What is learned. Those that leave the generator as it is have `reader` beside
             them, which leaves the encoders as they are.
         fusion: How its answers are summed up.
+        own: What learns beside the parts that learn in every row.
     """
 
     objectives: Mapping[str, float]
     fusion: Fusion = "sequence"
+    own: tuple[str, ...] = ()
 
 
 LOSSES: Mapping[str, Loss] = {
@@ -110,6 +112,8 @@ LOSSES: Mapping[str, Loss] = {
     "attention (ADist) + reader": Loss({"attention": 1.0, "reader": 1.0}),
     "leave_one_out (LOOP) + reader": Loss({"leave_one_out": 1.0, "reader": 1.0}),
     "fid": Loss({"fid": 1.0}, "fid"),
+    "average, weights of ranks learned": Loss({"average": 1.0}, "average", ("ranks",)),
+    "concat": Loss({"concat": 1.0}, "concat"),
     "reader (generator only)": Loss({"reader": 1.0}),
     "info_nce, hard negatives, + reader": Loss({"info_nce": 1.0, "reader": 1.0}),
 }
@@ -366,12 +370,12 @@ def losses(folder: Path, data: Path, scale: Scale, options: argparse.Namespace) 
     common = {
         "model": str(start),
         "store": str(store),
-        "train": RETRIEVED,
         "learning_rate": scale.rate,
     }
     rows = [bench.measured("start, untrained", start, store=store)]
     for name, loss in LOSSES.items():
-        (model,), seen = bench.trained(common | {"objectives": dict(loss.objectives)})
+        own = {"objectives": dict(loss.objectives), "train": [*RETRIEVED, *loss.own]}
+        (model,), seen = bench.trained(common | own)
         rows.append(bench.measured(name, model, store=store, fusion=loss.fusion, seen=seen))
     which = (
         f"the model in {options.start.name}"
