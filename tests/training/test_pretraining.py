@@ -18,8 +18,9 @@ from consilience.model import Rag
 from consilience.store import Store
 from consilience.training.aims import OBJECTIVES
 from consilience.training.checkpoint import latest_checkpoint, read_checkpoint
-from consilience.training.config import PLAIN, RANKED, ObjectiveName, TrainConfig
+from consilience.training.config import TrainConfig
 from consilience.training.learner import Learner
+from consilience.training.names import PLAIN, RANKED, ObjectiveName
 from consilience.training.run import train
 from consilience.training.settings import parse_settings
 from consilience.training.text_aims import TEXT_OBJECTIVES

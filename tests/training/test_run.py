@@ -20,8 +20,8 @@ from consilience.training import run as running
 from consilience.training.aims import OBJECTIVES
 from consilience.training.checkpoint import latest_checkpoint, read_checkpoint
 from consilience.training.collapse import Retrieved
-from consilience.training.config import RANKED, TAUGHT
 from consilience.training.learner import Learner
+from consilience.training.names import RANKED, TAUGHT
 from consilience.training.run import Trained, train
 from tests.training.small import THINGS, config_of, number_of, train_until, write_world
 

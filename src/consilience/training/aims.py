@@ -15,8 +15,8 @@ from consilience.errors import UsageError
 from consilience.generation import TrainableGenerator
 from consilience.model.batch import spread
 from consilience.model.fusion import token_log_likelihood
-from consilience.training.config import ObjectiveName
 from consilience.training.contrasting import contrast
+from consilience.training.names import ObjectiveName
 from consilience.training.objectives import (
     attention_distillation,
     distil_posterior,

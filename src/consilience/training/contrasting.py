@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from consilience.questions import Context
-from consilience.training.config import ObjectiveName
 from consilience.training.examples import Example
+from consilience.training.names import ObjectiveName
 from consilience.training.objectives import Tower, cached_gradients, false_negative_mask, info_nce
 from consilience.training.plain_text import made_from
 from consilience.training.work import Work

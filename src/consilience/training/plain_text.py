@@ -17,8 +17,8 @@ from consilience.errors import UsageError
 from consilience.questions import Context, context_id
 from consilience.text import split_sentences
 from consilience.training.batches import LengthBuckets
-from consilience.training.config import ObjectiveName
 from consilience.training.examples import Example, PlainText
+from consilience.training.names import ObjectiveName
 from consilience.training.objectives import (
     Cloze,
     SentencePair,

@@ -26,13 +26,14 @@ from consilience.retrieval import HybridWeights
 from consilience.retrieval.opening import lexical_ranker
 from consilience.store import Store, require_fingerprint
 from consilience.training.checkpoint import latest_checkpoint
-from consilience.training.config import PLAIN, RANKED, TrainConfig
+from consilience.training.config import TrainConfig
 from consilience.training.data import without_leaks
 from consilience.training.examples import Example, learnable, make_examples
 from consilience.training.heads import fit_heads
 from consilience.training.hybrid import LANGUAGES, LearnedShares, WordHalf
 from consilience.training.learner import Learner
 from consilience.training.measuring import Measurement
+from consilience.training.names import PLAIN, RANKED
 from consilience.training.opening import starting_model
 from consilience.training.optimising import batches_of, optimiser_of
 from consilience.training.plain_text import Redrawn, require_food

@@ -19,10 +19,10 @@ from consilience.errors import UsageError
 from consilience.model.fusion import exact
 from consilience.model.text_encoder import TextEncoder
 from consilience.training.aims import reader
-from consilience.training.config import ObjectiveName
 from consilience.training.contrasting import contrast
 from consilience.training.examples import Example, PlainText
 from consilience.training.heads import Side, sides_of
+from consilience.training.names import ObjectiveName
 from consilience.training.objectives import (
     Corrupted,
     Masking,

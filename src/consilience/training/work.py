@@ -24,9 +24,9 @@ from consilience.model.reading import joined
 from consilience.questions import Context
 from consilience.store.embedding import embedding_text
 from consilience.training.collapse import Retrieved, retrieved
-from consilience.training.config import ObjectiveName
 from consilience.training.examples import Example
 from consilience.training.hybrid import ByWords, Candidates, depth_of, united
+from consilience.training.names import ObjectiveName
 from consilience.training.objectives.joint import Alignment
 from consilience.training.proposals import PassageIndex, Proposals
 
