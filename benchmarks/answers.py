@@ -24,7 +24,7 @@ from consilience import Rag, Store
 from consilience.evaluation import exact_match, f1
 from consilience.evaluation.calibration import auroc as told_apart
 from consilience.evaluation.calibration import expected_calibration_error
-from consilience.evaluation.fitting import Judged, fit_confidence
+from consilience.evaluation.fitting import Judged, fit_confidence, fit_threshold
 from consilience.model import Answer, AskOptions, Settings, Turn
 from consilience.text import language_of
 
@@ -146,10 +146,11 @@ def calibrate(rag: Rag, temperatures: Sequence[float], options: dict[str, Any]) 
         rag.model.log_temperature.data.fill_(math.log(temperature))
         asked = ask_all(rag, ["train"], options)
         thresholds = {
-            language: best_threshold(
-                [a for a in asked if language_of(a.answer.question) == language]
+            language: fit_threshold(
+                [one.answer.support for one in spoken if one.answerable],
+                [one.answer.support for one in spoken if not one.answerable],
             )
-            for language in ("zh", "en")
+            for language, spoken in by_language(asked).items()
         }
         confidence = fit_confidence([one.judged for one in asked])
         settings = replace(rag.settings, support_thresholds=thresholds, confidence=confidence)
@@ -158,19 +159,12 @@ def calibrate(rag: Rag, temperatures: Sequence[float], options: dict[str, Any]) 
         print(json.dumps({"temperature": temperature, **chosen, **found}))
 
 
-def best_threshold(asked: Sequence[Asked]) -> float:
-    """The threshold with the best F1 where abstaining is right for what no document answers.
-
-    Source: Rajpurkar et al., 2018, "Know What You Don't Know", the scorer's best F1.
-    """
-
-    def worth(one: Asked, threshold: float) -> float:
-        if one.answer.support < threshold:
-            return float(not one.answerable)
-        return one.score(f1) if one.answerable else 0.0
-
-    steps = [round(0.01 * step, 2) for step in range(100)]
-    return max(steps, key=lambda threshold: mean(worth(one, threshold) for one in asked))
+def by_language(asked: Sequence[Asked]) -> dict[str, list[Asked]]:
+    """Questions in Chinese and in English, as a search takes them."""
+    return {
+        language: [one for one in asked if language_of(one.answer.question) == language]
+        for language in ("zh", "en")
+    }
 
 
 def groups(asked: Sequence[Asked]) -> dict[str, list[Asked]]:
@@ -200,7 +194,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--splits", nargs="+", default=["dev", "test"])
     parser.add_argument("--k", type=int, default=5)
-    parser.add_argument("--beams", type=int, default=3)
+    parser.add_argument("--beams", type=int, default=AskOptions().beams)
     parser.add_argument("--fusion", default="sequence")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--each", action="store_true", help="print every question and answer")

@@ -25,7 +25,7 @@ from consilience.evaluation import Resampling, exact_match, f1
 from consilience.evaluation.resampling import Interval, intervals
 from consilience.evaluation.statistic import mean
 from consilience.generation import Generator, Pair
-from consilience.model import Rag
+from consilience.model import AskOptions, Rag
 from consilience.model.decoding import Decoded, DecodingOptions, decode
 from consilience.store.embedding import embedding_text
 
@@ -226,7 +226,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--against", type=Path, help="a folder to compare with, pair by pair")
     parser.add_argument("--most", type=int, default=400, help="questions of each set")
-    parser.add_argument("--beams", type=int, default=3)
+    parser.add_argument("--beams", type=int, default=AskOptions().beams)
     parser.add_argument("--paragraphs", type=int, default=3000, help="0 measures no retrieval")
     parser.add_argument("--sets", nargs="*", default=READ, choices=READ)
     parser.add_argument("--cards", action="store_true", help="write the cards' tables anew")

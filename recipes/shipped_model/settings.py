@@ -1,14 +1,12 @@
 """The settings of the finished weights, chosen on questions of the train sets that were kept back.
 
-Support: by language, that below which an answer is withheld is the one that tells questions with an
-answer from those without best (the largest sum of the two shares told rightly; Youden, 1950).
-Confidence: made of support and likelihood, so that it is the share of answers that are right, see
+Support: by language, that below which an answer is withheld. Confidence: made of support and
+likelihood, so that it is the share of answers that are right. For both see
 `consilience.evaluation.fitting`. Hybrid search: the share of the dense half and the temperature of
 the prior are those with which the right passages stand highest, see
 `consilience.evaluation.tuning`.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -20,7 +18,7 @@ from mixture import Row, kept_rows
 from passages import kept_questions, restored
 
 from consilience.evaluation import exact_match
-from consilience.evaluation.fitting import Judged, fit_confidence
+from consilience.evaluation.fitting import Judged, fit_confidence, fit_threshold
 from consilience.evaluation.tuning import LEAST, TuneOptions, tune
 from consilience.model import AskOptions, Rag
 from consilience.model.answering import Clock
@@ -30,22 +28,6 @@ from consilience.store import Store
 
 FEWEST = 5
 """Questions of a kind below which a language gets no threshold."""
-
-
-def best_threshold(answerable: Sequence[float], others: Sequence[float]) -> float:
-    """The support from which on an answer is given, see the head of this file.
-
-    Args:
-        answerable: Supports of questions that the passage answers, at least one.
-        others: Supports of questions that it does not answer, at least one.
-    """
-
-    def told_rightly(threshold: float) -> float:
-        given = sum(one >= threshold for one in answerable) / len(answerable)
-        withheld = sum(one < threshold for one in others) / len(others)
-        return given + withheld
-
-    return max(sorted({*answerable, *others}), key=told_rightly)
 
 
 NOT_OTHERS = 1.0
@@ -73,8 +55,7 @@ def thresholds(rag: Rag, store: Store, data: Path, *, most: int) -> dict[str, fl
             rows = kept_rows(data, "squad_v2_unanswerable")[:most]
             wrong += _known(support(rag, store, row) for row in rows)
         if min(len(right), len(wrong)) >= FEWEST:
-            # Rounded down: an answer that stood at the threshold is still given.
-            found[language] = math.floor(100 * best_threshold(right, wrong)) / 100
+            found[language] = fit_threshold(right, wrong)
     return found | {"other": NOT_OTHERS}
 
 

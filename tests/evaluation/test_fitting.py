@@ -8,7 +8,7 @@ import torch
 
 from consilience.errors import UsageError
 from consilience.evaluation.calibration import expected_calibration_error
-from consilience.evaluation.fitting import Judged, fit_confidence
+from consilience.evaluation.fitting import Judged, fit_confidence, fit_threshold
 from consilience.model.confidence import Confidence, log_odds
 
 
@@ -101,3 +101,17 @@ def test_ends_of_the_support_are_bounded() -> None:
     answers = [Judged(1.0, 0.0, 1, right=True), Judged(0.0, -50.0, 1, right=False)] * 5
     found = fit_confidence([*answers, Judged(0.5, -1.0, 1, right=True)])
     assert all(math.isfinite(one) for one in (found.bias, found.support, found.likelihood))
+
+
+def test_the_threshold_tells_both_kinds_best() -> None:
+    answerable = [0.3 + 0.001 * place for place in range(400)]
+    others = [0.01 + 0.001 * place for place in range(200)]
+    assert fit_threshold(answerable, others) == 0.3
+    assert fit_threshold([one + 0.0056 for one in answerable], others) == 0.305  # rounded down
+
+
+def test_of_thresholds_that_tell_as_well_the_lowest_is_taken() -> None:
+    """Less than a question of the rarer kind is no reason to withhold more answers."""
+    answerable = [0.3, 0.6, 0.7, 0.8, 0.9]
+    assert fit_threshold(answerable, [0.1, 0.2, 0.31, 0.35]) == 0.6  # two for one
+    assert fit_threshold(answerable, [0.1, 0.2, 0.25, 0.35]) == 0.3  # one for one

@@ -91,12 +91,6 @@ def test_paragraphs_that_are_kept_back_are_among_those_that_are_searched(data: P
     assert all(row["context"] in found for row in mixture.kept_rows(data, "cmrc2018"))
 
 
-def test_the_threshold_tells_both_kinds_best() -> None:
-    assert settings.best_threshold([0.9, 0.8, 0.7], [0.1, 0.2, 0.75]) == 0.7
-    assert settings.best_threshold([0.9, 0.8], [0.85, 0.1]) == 0.8
-    assert settings.best_threshold([0.3], [0.9]) == 0.3
-
-
 def test_supports_are_those_of_what_a_search_finds(tmp_path: Path) -> None:
     rag = Rag.load(write_tiny_model(tmp_path / "model"))
     texts = ["the fee of the ward is 7", "the fee of the bank is 9", "the fee was 7 before"]

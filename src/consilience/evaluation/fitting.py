@@ -1,14 +1,17 @@
-"""The weights of a confidence, from answers of which it is known whether they were right.
+"""What a model says of its answers, fitted on answers of which it is known whether they were right.
 
-A logistic regression of right on the log odds of the support and on the mean log p of a token, with
-the targets of Platt (1999, "Probabilistic Outputs for Support Vector Machines"), which are a little
-off 0 and 1, so that answers that were all told apart do not make the confidence boundless. Found by
-Newton's method (Bishop, 2006, "Pattern Recognition and Machine Learning", section 4.3.3).
+The confidence: a logistic regression of right on the log odds of the support and on the mean log p
+of a token, with the targets of Platt (1999, "Probabilistic Outputs for Support Vector Machines"),
+which are a little off 0 and 1, so that answers that were all told apart do not make the confidence
+boundless. Found by Newton's method (Bishop, 2006, "Pattern Recognition and Machine Learning",
+section 4.3.3). A weight below zero would call an answer surer the less its passages support it;
+whatever gets one is left out.
 
-A weight below zero would call an answer surer the less its passages support it; whatever gets one
-is left out.
+The least support: the one that tells questions with an answer from those without best, by the sum
+of the two shares that are told rightly (Youden, 1950, "Index for Rating Diagnostic Tests").
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 
 from consilience.errors import UsageError
 from consilience.model.answer import Answer
-from consilience.model.confidence import Confidence, log_odds
+from consilience.model.confidence import NEAR, Confidence, log_odds
 
 STEPS = 100
 ENOUGH = 1e-9
@@ -79,6 +82,30 @@ def fit_confidence(answers: Sequence[Judged]) -> Confidence:
         del columns[min(wrong, key=lambda name: weights[name])]
     (bias,) = _regression(np.ones((len(right), 1)), right).tolist()
     return Confidence(bias, 0.0, 0.0)
+
+
+def fit_threshold(answerable: Sequence[float], others: Sequence[float]) -> float:
+    """The support from which on an answer is given, in thousandths.
+
+    Of supports that tell them apart as well, but for less than a question of the rarer kind, it is
+    the lowest: of a few questions no more is known, and a wrong answer is shown beside its source,
+    while one that is withheld is not shown at all.
+
+    Args:
+        answerable: Supports of questions that have an answer, at least one.
+        others: Supports of questions that have none, at least one.
+    """
+
+    def told_rightly(threshold: float) -> float:
+        given = sum(one >= threshold for one in answerable) / len(answerable)
+        withheld = sum(one < threshold for one in others) / len(others)
+        return given + withheld
+
+    worth = {one: told_rightly(one) for one in {*answerable, *others}}
+    one_less = max(worth.values()) - 1 / min(len(answerable), len(others))
+    lowest = min(one for one in worth if worth[one] > one_less + NEAR)
+    # Rounded down: an answer that stood at the threshold is still given.
+    return math.floor(1000 * lowest) / 1000
 
 
 def _regression(inputs: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
