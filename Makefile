@@ -74,6 +74,8 @@ bench: $(TOOLS) ## Measure, and write the tables in docs/benchmarks (DATA=folder
 	@test -d "$(DATA)" || { echo "No folder '$(DATA)': make bench DATA=folder measures retrieval too" >&2; exit 2; }
 	@echo "Retrieval over open data sets"
 	@$(BIN)/python benchmarks/retrieval.py --data "$(DATA)" --out docs/benchmarks/retrieval.md $(ARGS)
+	@echo "Answers over thousands of paragraphs"
+	@$(BIN)/python benchmarks/end_to_end.py --data "$(DATA)" --out docs/benchmarks/end_to_end.md
 	@echo "Knowledge graphs"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/graphs.py --data "$(DATA)" --out docs/benchmarks/graphs.md
 	@echo "A store under many processes, and killed"
