@@ -148,7 +148,7 @@ def main() -> None:
         "over the questions. The sentence is the best by BM25 in the five passages that BM25 "
         "finds.\n\n"
         "Regenerate with `python benchmarks/end_to_end.py --data DIR --out "
-        "docs/benchmarks/end_to_end.md`.\n\n"
+        f"docs/benchmarks/end_to_end.md --beams {args.beams}`.\n\n"
     )
     page = head + "\n".join(lines) + "\n"
     if args.out:

@@ -9,7 +9,10 @@ from consilience.cli.screen import Screen
 from tests.cli.terminal import consilience
 
 SHORT = ("--model", "model", "--max-new-tokens", 4)
-KEYS = {"answer", "abstained", "confidence", "question", "citations", "timings_ms"}
+KEYS = {
+    "answer", "abstained", "confidence", "support", "log_likelihood", "question", "citations",
+    "timings_ms",
+}  # fmt: skip
 CITATION = {"passage_id", "source", "title", "page", "start", "end", "text", "posterior", "quotes"}
 
 

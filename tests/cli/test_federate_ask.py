@@ -63,7 +63,7 @@ def test_the_json_says_whose_the_answer_is(federation: Path, town: Town) -> None
     assert (done.code, done.err) == (0, "")
     found = done.document
     assert found.keys() == {
-        *("answer", "abstained", "confidence", "log_likelihood", "question"),
+        *("answer", "abstained", "confidence", "support", "log_likelihood", "question"),
         *("citations", "parties", "timings_ms"),
     }
     told = {one["name"]: one for one in found["parties"]}

@@ -69,7 +69,7 @@ class Manner:
             show_default="what was tuned, or 5",
         ),
     ] = None
-    beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 1
+    beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 3
     max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
     answers: Annotated[int, Option(min=1, help="How many answers.")] = 1
     sample: Annotated[bool, Option("--sample", help="Draw answers instead of searching.")] = False

@@ -60,7 +60,7 @@ class Asking:
         ModeName | None,
         Option("--mode", help="How passages are found.", show_default="what suits the model"),
     ] = None
-    beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 1
+    beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 3
     max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
     access: AccessFlag = None
     evidence: Annotated[

@@ -52,7 +52,7 @@ class AskOptions:
     mode: Mode | None = None
     refinement: Refinement = AS_FOUND
     fusion: Fusion = "sequence"
-    beams: int = 1
+    beams: int = 3
     max_new_tokens: int = 48
     history: tuple[Turn, ...] = ()
     access: Collection[str] | None = None

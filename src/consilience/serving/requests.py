@@ -58,7 +58,7 @@ class AskRequest(Strict):
     k: Annotated[int, Field(ge=1, le=1000)] | None = None
     mode: ModeName | None = None
     fusion: FusionName = "sequence"
-    beams: Annotated[int, Field(ge=1, le=MOST_BEAMS)] = 1
+    beams: Annotated[int, Field(ge=1, le=MOST_BEAMS)] = 3
     max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
     abstain: bool = True
     explain: bool = False
