@@ -24,6 +24,13 @@ class NoVectors:
     encode_questions = encode_passages
 
 
+def resampled(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """Where the mean of 95 % of 2,000 resamples lies."""
+    means = np.random.default_rng(seed).choice(np.asarray(values), (2000, len(values))).mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a compressed file, each a record."""
     with gzip.open(path, "rt", encoding="utf-8") as file:

@@ -9,8 +9,6 @@ by BM25 again, over the sentences of these alone: what can be had without any ge
 """
 
 import argparse
-import gzip
-import json
 import platform
 import random
 import statistics
@@ -27,12 +25,12 @@ from consilience.evaluation import exact_match, f1
 from consilience.model import Answer, AskOptions
 from consilience.retrieval import open_retriever
 from consilience.text import analyze, analyze_question, split_sentences
+from data_sets import resampled, rows
 from retrieval import embedded, with_questions
 
 SETS = {"en": ("squad_v11",), "zh": ("cmrc2018", "drcd")}
 NAMES = {"squad_v11": "SQuAD 1.1", "cmrc2018": "CMRC 2018", "drcd": "DRCD (traditional)"}
 AT = 5
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +52,9 @@ class Asked:
 
 def questions(data: Path, name: str, most: int, seed: int) -> list[dict[str, Any]]:
     """Dev questions of a set, drawn by a seed."""
-    with gzip.open(data / name / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    rows = [row for row in rows if row["question"].strip() and row["answers"]]
-    return random.Random(seed).sample(rows, min(most, len(rows)))
+    every = rows(data / name / "dev.jsonl.gz")
+    asked = [row for row in every if row["question"].strip() and row["answers"]]
+    return random.Random(seed).sample(asked, min(most, len(asked)))
 
 
 def best_sentence(question: str, passages: Sequence[str]) -> str:
@@ -72,11 +69,11 @@ def best_sentence(question: str, passages: Sequence[str]) -> str:
 
 
 def ask_all(
-    rag: Rag, store: Store, rows: Sequence[dict[str, Any]], language: str, options: AskOptions
+    rag: Rag, store: Store, drawn: Sequence[dict[str, Any]], language: str, options: AskOptions
 ) -> Iterator[Asked]:
     """Every question, once by the model and once by a sentence."""
     by_words = open_retriever(store, mode="bm25")
-    for row in rows:
+    for row in drawn:
         answer = rag.ask(row["question"], store, options)
         texts = [store.passage(name).text for name in answer.posterior]
         hits = by_words.search(row["question"], k=AT)
@@ -84,12 +81,10 @@ def ask_all(
         yield Asked(row, language, answer, sentence, row["context"] in texts)
 
 
-def interval(values: Sequence[float], seed: int = 0) -> str:
+def interval(values: Sequence[float]) -> str:
     """The mean, with where 95 % of resamples lie."""
-    found = np.asarray(values)
-    means = np.random.default_rng(seed).choice(found, (RESAMPLES, len(found))).mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return f"{found.mean():.1f} ({low:.1f} to {high:.1f})"
+    low, high = resampled(values)
+    return f"{statistics.fmean(values):.1f} ({low:.1f} to {high:.1f})"
 
 
 def line(name: str, asked: Sequence[Asked]) -> str:
@@ -134,8 +129,8 @@ def main() -> None:
         corpus = with_questions(language, args.data, sets, most, 0)
         with embedded(corpus, rag.encoder, args.work) as store:
             for name in sets:
-                rows = questions(args.data, name, args.most, args.seed)
-                asked = list(ask_all(rag, store, rows, language, options))
+                drawn = questions(args.data, name, args.most, args.seed)
+                asked = list(ask_all(rag, store, drawn, language, options))
                 lines.append(line(NAMES[name], asked))
                 print(lines[-1], flush=True)
                 every += asked if language == "zh" else []

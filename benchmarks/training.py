@@ -37,7 +37,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -56,6 +55,7 @@ from consilience.training.session import Session
 from consilience.training.settings import parse_settings
 from consilience.training.student import cut_student
 from consilience.training.teaching import SHIPPED, Teacher, opened_teacher
+from data_sets import resampled
 from model import LIBRARIES, Child, Work, build, inputs, same
 from model import train as loss_and_gradients
 
@@ -320,10 +320,8 @@ class Bench:
 
 def interval(values: Sequence[float], seed: int = 0) -> str:
     """The mean in percent, with where 95 % of resamples lie."""
-    draw, found = np.random.default_rng(seed), np.asarray(values)
-    means = draw.choice(found, (2000, len(found))).mean(1) * 100
-    low, high = np.percentile(means, [2.5, 97.5])
-    return f"{100 * found.mean():.1f} ({low:.0f} to {high:.0f})"
+    low, high = resampled(values, seed)
+    return f"{100 * statistics.fmean(values):.1f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def mean(values: Sequence[float]) -> float:

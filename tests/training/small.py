@@ -8,9 +8,11 @@ import pytest
 
 from consilience.documents import Document
 from consilience.encoding import load_encoder
+from consilience.questions import read_questions
 from consilience.store import Store
 from consilience.training.config import TrainConfig
 from consilience.training.run import train
+from consilience.training.session import Session
 from consilience.training.settings import parse_settings
 from consilience.training.watching import JsonLog
 from tests.tiny import write_tiny_model
@@ -68,6 +70,15 @@ def config_of(world: dict[str, Path], output: Path, **values: Any) -> TrainConfi
         **values,
     }
     return parse_settings(TrainConfig, settings, source="test")
+
+
+def opened_session(config: TrainConfig) -> tuple[Session, Store]:
+    """What a run opens: its session, and the store that the caller closes."""
+    assert config.store is not None
+    store = Store.open(config.store, create=False)
+    sets = [read_questions(path) for path in config.data.train]
+    dev = [one for path in config.data.dev for one in read_questions(path)]
+    return Session(config, store, sets, dev), store
 
 
 class StopError(BaseException):

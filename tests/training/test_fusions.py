@@ -18,11 +18,10 @@ from consilience.store import Store
 from consilience.training.measuring import fusion_taught
 from consilience.training.optimising import optimiser_of
 from consilience.training.run import train
-from consilience.training.session import Session
 from consilience.training.work import Work
 from tests.compat.tiny_rag import PASSAGES
 from tests.model.test_loading import write_checkpoint
-from tests.training.small import config_of, train_until, write_world
+from tests.training.small import config_of, opened_session, train_until, write_world
 from tests.training.test_run import moved
 
 K = 3
@@ -51,11 +50,6 @@ def dpr(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"model": model, "store": folder / "store", "data": data}
 
 
-def opened(config: Any) -> tuple[Session, Store]:
-    store = Store.open(config.store, create=False)
-    return Session(config, store, [read_questions(path) for path in config.data.train], []), store
-
-
 RANKS: dict[str, Any] = {"objectives": {"average": 1}, "train": ["generator", "ranks"], "k": K}
 LOOKING: dict[str, Any] = {
     "objectives": {"attention_fusion": 1},
@@ -69,7 +63,9 @@ class TestRanks:
         self, world: dict[str, Path], tmp_path: Path
     ) -> None:
         """Of -log p(y): for every token, the weight of a rank minus its share in the token."""
-        session, store = opened(config_of(world, tmp_path / "run", **RANKS | {"train": ["ranks"]}))
+        session, store = opened_session(
+            config_of(world, tmp_path / "run", **RANKS | {"train": ["ranks"]})
+        )
         with store:
             learner, batch = session.learner.eval(), session.examples[0][:8]
             ranks = learner.model.ranks
@@ -107,18 +103,20 @@ class TestRanks:
     def test_ranks_that_a_model_has_go_on(self, world: dict[str, Path], tmp_path: Path) -> None:
         train(config_of(world, tmp_path / "one", **RANKS | {"steps": 4, "save_every": 4}))
         again = world | {"model": tmp_path / "one" / "model"}
-        session, store = opened(config_of(again, tmp_path / "two", **RANKS))
+        session, store = opened_session(config_of(again, tmp_path / "two", **RANKS))
         with store:
             ranks = session.rag.model.ranks
             assert ranks is not None
             assert not torch.equal(ranks.log_weights, torch.zeros(K))
-            wider, other = opened(config_of(again, tmp_path / "three", **RANKS | {"k": K + 1}))
+            wider, other = opened_session(
+                config_of(again, tmp_path / "three", **RANKS | {"k": K + 1})
+            )
             with other, pytest.raises(UsageError, match="weights for 3 ranks, received 4 passages"):
                 wider.learner(wider.examples[0][:2])
 
     def test_they_have_the_rate_of_the_prior(self, world: dict[str, Path], tmp_path: Path) -> None:
         config = config_of(world, tmp_path / "run", **RANKS | {"prior_rate": 0.07})
-        session, store = opened(config)
+        session, store = opened_session(config)
         with store:
             groups = optimiser_of(session.learner, config).param_groups
             ranks = session.rag.model.ranks
@@ -128,7 +126,7 @@ class TestRanks:
 
     def test_they_learn_beside_adapters(self, world: dict[str, Path], tmp_path: Path) -> None:
         adapted = {"adapter": {"kind": "lora", "rank": 2}}
-        session, store = opened(config_of(world, tmp_path / "run", **RANKS | adapted))
+        session, store = opened_session(config_of(world, tmp_path / "run", **RANKS | adapted))
         with store:
             names = {n for n, w in session.rag.model.named_parameters() if w.requires_grad}
         assert "ranks.log_weights" in names
@@ -156,7 +154,7 @@ class TestAttention:
     def test_the_gradient_is_that_of_finite_differences(
         self, dpr: dict[str, Path], tmp_path: Path
     ) -> None:
-        session, store = opened(config_of(dpr, tmp_path / "run", **LOOKING))
+        session, store = opened_session(config_of(dpr, tmp_path / "run", **LOOKING))
         with store:
             learner, batch = session.learner.eval(), session.examples[0][:4]
             fusion = learner.model.attention
@@ -180,7 +178,7 @@ class TestAttention:
 
     def test_it_reaches_the_encoder_of_passages(self, dpr: dict[str, Path], tmp_path: Path) -> None:
         parts = {"train": ["passage_encoder", "attention"], "refresh": {"mode": "synchronous"}}
-        session, store = opened(config_of(dpr, tmp_path / "run", **LOOKING | parts))
+        session, store = opened_session(config_of(dpr, tmp_path / "run", **LOOKING | parts))
         with store:
             fusion = session.learner.model.attention
             assert fusion is not None
@@ -239,7 +237,9 @@ def test_one_text_of_all_proposals_is_what_an_answer_is_written_from(
     world: dict[str, Path], tmp_path: Path
 ) -> None:
     """The likelihood that the objective concat learns is that of the fusion concat."""
-    session, store = opened(config_of(world, tmp_path / "run", objectives={"concat": 1}, k=K))
+    session, store = opened_session(
+        config_of(world, tmp_path / "run", objectives={"concat": 1}, k=K)
+    )
     with store:
         work = Work(session.learner.eval(), session.examples[0][:2])
         learned = work.answered(work.in_one_text)
@@ -260,7 +260,7 @@ def test_a_run_is_measured_by_what_it_teaches(
     dev = tmp_path / "dev.jsonl"
     dev.write_text('{"question": "what is the bus", "answers": ["2"]}\n', encoding="utf-8")
     values = {"objectives": {name: 1}, "k": K, "data": {"train": [str(world["data"])]}}
-    session, store = opened(config_of(world, tmp_path / "run", **values))
+    session, store = opened_session(config_of(world, tmp_path / "run", **values))
     with store:
         asked = session._examples(read_questions(dev))
         session.dev = asked

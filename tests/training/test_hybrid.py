@@ -22,10 +22,9 @@ from consilience.store import Store
 from consilience.training import hybrid
 from consilience.training.hybrid import LearnedShares, fused, united
 from consilience.training.run import train
-from consilience.training.session import Session
 from consilience.training.work import Work
 from tests.tiny import tiny_tensors, tiny_tokenizer
-from tests.training.small import THINGS, config_of, number_of, train_until
+from tests.training.small import THINGS, config_of, number_of, opened_session, train_until
 from tests.training.test_run import moved, same_run
 
 K = 3
@@ -139,7 +138,7 @@ def test_recall_is_that_of_hybrid_search(tmp_path: Path) -> None:
     dev = tmp_path / "dev.jsonl"
     dev.write_text(json.dumps({"question": "card ?!", "answers": ["7"]}) + "\n", encoding="utf-8")
     values = LEARNING | {"data": {"train": [str(world["data"])], "dev": [str(dev)]}}
-    session, store = _session(config_of(world, tmp_path / "run", **values))
+    session, store = opened_session(config_of(world, tmp_path / "run", **values))
     with store:
         assert session.measurement is not None
         assert session.measurement()["recall@5"] == 1.0
@@ -149,18 +148,11 @@ def test_recall_is_that_of_hybrid_search(tmp_path: Path) -> None:
     assert found.text == "card 7"
 
 
-def _session(config: Any) -> tuple[Session, Store]:
-    store = Store.open(config.store, create=False)
-    sets = [read_questions(path) for path in config.data.train]
-    dev = [one for path in config.data.dev for one in read_questions(path)]
-    return Session(config, store, sets, dev), store
-
-
 @pytest.mark.parametrize("objective", ["sequence", "token", "emdr2", "perplexity"])
 def test_the_gradient_is_that_of_finite_differences(tmp_path: Path, objective: str) -> None:
     world = write_world(tmp_path, right="words", start=0.37)
     config = config_of(world, tmp_path / "run", **LEARNING | {"objectives": {objective: 1}})
-    session, store = _session(config)
+    session, store = opened_session(config)
     with store:
         learner, batch = session.learner.eval(), session.examples[0][:8]
         assert learner.shares is not None
@@ -188,7 +180,7 @@ def test_the_gradient_is_that_of_finite_differences(tmp_path: Path, objective: s
 
 def test_the_prior_is_that_of_the_search(tmp_path: Path) -> None:
     world = write_world(tmp_path, right="words", start=0.37)
-    session, store = _session(config_of(world, tmp_path / "run", **LEARNING))
+    session, store = opened_session(config_of(world, tmp_path / "run", **LEARNING))
     with store:
         batch = session.examples[0][:8]
         work = Work(session.learner, batch)

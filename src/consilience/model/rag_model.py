@@ -180,6 +180,11 @@ class RagModel(nn.Module):
         """Scores are divided by it before the softmax; float32."""
         return self.log_temperature.float().exp()
 
+    def rank_weights(self, present: Tensor) -> Tensor:
+        """What each rank counts under `average`, as `RankWeights.forward`; the mean without."""
+        weights: Tensor = uniform(present) if self.ranks is None else self.ranks(present)
+        return weights
+
     def forward(
         self,
         question_ids: Tensor | None = None,
@@ -250,8 +255,7 @@ class RagModel(nn.Module):
         scores = self._scores(batch, vectors)
         present = _present(batch, scores, vectors)
         if fusion == "average":
-            prior = uniform(present) if self.ranks is None else self.ranks(present)
-            return _Passages(present, prior.clamp_min(ABSENT), vectors)
+            return _Passages(present, self.rank_weights(present).clamp_min(ABSENT), vectors)
         if scores is None:
             if fusion in SUMMED:
                 raise UsageError(

@@ -20,7 +20,6 @@ from consilience.encoding import Encoder
 from consilience.errors import UsageError
 from consilience.generation import Generator, Pair
 from consilience.model.attention_fusion import Looking, let_look
-from consilience.model.averaging import uniform
 from consilience.model.decoding import Decoded
 from consilience.model.fusion import SUMMED, Fusion, answer_posterior, log_prior, token_posteriors
 from consilience.model.rag_model import RagModel
@@ -122,19 +121,14 @@ def read(
         return _looking(model, asked, hits, prior, encoder)
     rows = generator.read([Pair(asked, hit.passage.title, hit.passage.text) for hit in hits])
     if fusion in SUMMED:
-        weights = _average(model, prior) if fusion == "average" else prior
+        there = torch.ones_like(prior, dtype=torch.bool)
+        weights = model.rank_weights(there) if fusion == "average" else prior
         return Reading(generator, fusion, weights, rows, weights, passages=rows)
     if fusion == "fid":
         memory = generator.together(rows, len(hits))
     else:
         memory = generator.read([joined(asked, [hit.passage for hit in hits])])
     return Reading(generator, fusion, prior, memory, prior.new_zeros(1, 1), passages=rows)
-
-
-def _average(model: RagModel, prior: Tensor) -> Tensor:
-    present = torch.ones_like(prior, dtype=torch.bool)
-    weights: Tensor = uniform(present) if model.ranks is None else model.ranks(present)
-    return weights
 
 
 class Titled(Protocol):

@@ -99,8 +99,7 @@ def _without_ranking(config: "TrainConfig") -> Iterator[str]:
 
 def _without_teacher(config: "TrainConfig") -> Iterator[str]:
     """What a teacher is needed for, and what a teacher is not needed for."""
-    taught = sorted(name for name, weight in config.objectives.items() if weight and name in TAUGHT)
-    distil = config.distil
+    taught, distil = config.active(TAUGHT), config.distil
     if distil.teacher is None and taught:
         yield f"objectives {', '.join(taught)} learn from a teacher, but distil.teacher is none"
     if distil.teacher is None and (distil.cuts or distil.answers == "teacher"):

@@ -53,24 +53,13 @@ CONTRASTIVE: frozenset[str] = frozenset({"info_nce", "inverse_cloze", "crops"})
 TAUGHT: frozenset[str] = frozenset({"distil", "distil_posterior", "distil_states"})
 """Objectives that learn from a teacher, over the passages that the teacher proposes."""
 
-JOINT: frozenset[str] = TAUGHT | {
-    "sequence",
-    "token",
-    "emdr2",
-    "perplexity",
-    "attention",
-    "leave_one_out",
-    "fid",
-    "average",
-    "attention_fusion",
-    "concat",
-}
-"""Objectives that sum over retrieved passages and so need a store."""
-
 PRIOR: frozenset[str] = frozenset(
     {"sequence", "token", "emdr2", "perplexity", "attention", "leave_one_out"}
 )
 """Objectives whose gradient reaches the scores that passages were found by."""
+
+JOINT: frozenset[str] = TAUGHT | PRIOR | {"fid", "average", "attention_fusion", "concat"}
+"""Objectives that sum over retrieved passages and so need a store."""
 
 Part = Literal[
     "question_encoder",

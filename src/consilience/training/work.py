@@ -16,7 +16,6 @@ from torch import Tensor
 from consilience.errors import UsageError
 from consilience.generation import Pair, TokenRows, TrainableGenerator
 from consilience.model.attention_fusion import let_look
-from consilience.model.averaging import uniform
 from consilience.model.batch import spread
 from consilience.model.fusion import answer_posterior, exact, log_prior, marginal, step_weights
 from consilience.model.rag_model import RagModel
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
     from consilience.training.learner import Learner
 
 ABSENT = float("-inf")
+
+LEAST = torch.finfo(torch.float32).min / 4
+"""Stands for minus infinity in a log weight, where that would make a gradient NaN."""
 
 ALIGNMENT = Alignment(score_temperature=0.1, target_temperature=0.1)
 """Atlas's 0.01 is for inner products divided by the root of their size; unit vectors are closer."""
@@ -316,13 +318,13 @@ class Work:
         """Log p of every word at every step of RAG-Sequence's sum, `[b, t, v]`."""
         words = self.words
         kept = self.log_probs.masked_fill(~self.mask[:, None, :], 0.0)
-        prior = self.prior.clamp_min(torch.finfo(torch.float32).min / 4)
+        prior = self.prior.clamp_min(LEAST)
         return marginal(step_weights(prior, kept, fusion="sequence"), words)
 
     @cached_property
     def posterior(self) -> Tensor:
         """`p(d | x, y)` under RAG-Sequence, `[b, k]`."""
-        prior = self.prior.clamp_min(torch.finfo(torch.float32).min / 4)
+        prior = self.prior.clamp_min(LEAST)
         return answer_posterior(prior, self.log_probs, self.mask, fusion="sequence")
 
     def answered(self, memory: Any) -> Tensor:
@@ -345,9 +347,7 @@ class Work:
     def rank_weights(self) -> Tensor:
         """The logarithm of what each rank of the proposals counts, `[b, k]`."""
         present = self.proposals.present.to(self.generator.device)
-        ranks = self.model.ranks
-        weights: Tensor = uniform(present) if ranks is None else ranks(present)
-        return weights.clamp_min(torch.finfo(torch.float32).min / 4)
+        return self.model.rank_weights(present).clamp_min(LEAST)
 
     @cached_property
     def looking(self) -> Any:
