@@ -54,6 +54,25 @@ def test_the_fingerprint_names_the_weights(tmp_path: Path) -> None:
     assert load_encoder(folder).fingerprint != load_encoder(other).fingerprint
 
 
+def test_another_model_at_the_same_place_is_another(tmp_path: Path) -> None:
+    before = load_encoder(write_tiny_model(tmp_path / "model"))
+    assert load_encoder(tmp_path / "model") is before
+    assert load_encoder(write_tiny_model(tmp_path / "model", seed=3)) is not before
+    other = load_encoder(tmp_path / "model")
+    assert other.fingerprint == load_encoder(write_tiny_model(tmp_path / "b", seed=3)).fingerprint
+
+
+def test_the_shipped_model_may_be_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for seed in (0, 3):
+        folder = write_tiny_model(tmp_path / str(seed), seed=seed)
+        monkeypatch.setattr("consilience.encoding.folder.shipped_folder", lambda at=folder: at)
+        found.append(load_encoder().fingerprint)
+    assert found == [load_encoder(tmp_path / str(seed)).fingerprint for seed in (0, 3)]
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no model in .*nowhere: it holds no manifest\.json"):
         open_folder(tmp_path / "nowhere")

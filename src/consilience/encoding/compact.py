@@ -18,7 +18,7 @@ from torch import Tensor
 
 from consilience.encoding.base import Side, TokenVectors, Vectors
 from consilience.encoding.bert import Embeddings, EncoderStack, TransformerShape, mean_pool
-from consilience.encoding.folder import ModelConfig, ModelFolder, open_folder
+from consilience.encoding.folder import ModelConfig, ModelFolder, open_folder, which_folder
 from consilience.encoding.narrow import narrow
 from consilience.encoding.tokenizer import SPECIAL, SubwordTokenizer
 
@@ -213,15 +213,15 @@ def assign(
 def load_encoder(path: Path | None = None) -> CompactEncoder:
     """The encoder of a model folder; None for the one that ships.
 
-    A folder is read once in a process.
+    A model is read once in a process; another one at the same place is another model.
 
     Raises:
         MissingError, DamagedError, VersionError: As `open_folder`.
     """
-    return _load(path.resolve() if path else None)
+    return _load(*which_folder(path))
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path | None) -> CompactEncoder:
+def _load(path: Path, _manifest: str) -> CompactEncoder:
     folder = open_folder(path)
     return build_encoder(folder, folder.tensors())

@@ -106,6 +106,16 @@ def shipped_folder() -> Path:
     return Path(__file__).parent.parent / "weights" / SHIPPED
 
 
+def which_folder(path: Path | None = None) -> tuple[Path, str]:
+    """A folder, None for the one that ships, and what its manifest says; empty if it has none.
+
+    Both together name a model: another that is saved to the same place has other digests.
+    """
+    path = (path or shipped_folder()).resolve()
+    manifest = path / "manifest.json"
+    return path, manifest.read_text("utf-8", "replace") if manifest.is_file() else ""
+
+
 def open_folder(path: Path | None = None) -> ModelFolder:
     """Check a model folder against its manifest and read its settings.
 
