@@ -41,6 +41,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from consilience import Passage, Rag, Store, evaluate
+from consilience.encoding.compact import fastest_dtype
 from consilience.encoding.folder import ModelFolder, write_folder
 from consilience.evaluation import EvaluationOptions, Scoring
 from consilience.model import AskOptions
@@ -129,6 +130,7 @@ class Scale:
         corpus: Paragraphs at most; those of the dev questions are always among them.
         seed: Of every draw, and of the trainings.
         rate: The learning rate of the losses.
+        precision: Of the matrix products while it learns.
     """
 
     minutes: float
@@ -136,12 +138,14 @@ class Scale:
     corpus: int
     seed: int
     rate: float
+    precision: str
 
     def told(self) -> str:
         """As the page says it."""
         return (
             f"{self.minutes:g} minutes of the processor a row, batches of {COMMON['batch']}, "
-            f"seed {self.seed}, {platform.machine()}, {torch.get_num_threads()} threads"
+            f"seed {self.seed}, {self.precision}, {platform.machine()}, "
+            f"{torch.get_num_threads()} threads"
         )
 
 
@@ -251,7 +255,11 @@ class Bench:
 
     def config(self, settings: Mapping[str, Any]) -> TrainConfig:
         """The settings of a run, which has a folder of its own."""
-        own = {"output": str(self._next("run")), "seed": self.scale.seed}
+        own = {
+            "output": str(self._next("run")),
+            "seed": self.scale.seed,
+            "precision": self.scale.precision,
+        }
         values = COMMON | {"data": {"train": ["questions"]}} | own | dict(settings)
         return parse_settings(TrainConfig, values, source="benchmark")
 
@@ -582,7 +590,7 @@ def main() -> None:
         return
     if args.data is None and set(args.parts) != {"steps"}:
         raise SystemExit("--data: name the folder of open data sets")
-    scale = Scale(args.minutes, args.questions, args.corpus, args.seed, args.rate)
+    scale = Scale(args.minutes, args.questions, args.corpus, args.seed, args.rate, args.precision)
     page = args.out.read_text("utf-8") if args.out and args.out.is_file() else ""
     known = {"steps": steps, "losses": losses, "distil": distil, "chinese": chinese}
     for part in args.parts:
@@ -605,6 +613,12 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=300, help="of dev")
     parser.add_argument("--corpus", type=int, default=3000, help="paragraphs at most")
     parser.add_argument("--rate", type=float, default=5e-5, help="learning rate of the losses")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default=str(fastest_dtype()).removeprefix("torch."),
+        help="of training; what this processor multiplies fastest, if not given",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="model that the losses begin with")
     parser.add_argument("--layers", type=int, nargs=2, default=(3, 2), help="of that start, if cut")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.cli.terminal import consilience
+from tests.compat.tiny_rag import write_checkpoint
 
 
 def checks(*words: object) -> dict[str, Any]:
@@ -34,6 +35,27 @@ def test_a_changed_model_file(room: Path) -> None:
     assert problem["fix"] == (
         "install the package again, or copy the model folder again from where it came"
     )
+
+
+@pytest.mark.parametrize("passages", [True, False])
+def test_a_checkpoint_of_transformers(room: Path, tmp_path: Path, *, passages: bool) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", passages=passages)
+    lines = consilience("doctor", "--model", checkpoint).out.splitlines()
+    held = "DPRQuestionEncoder, " + "DPRContextEncoder, " * passages
+    told = f"RagTokenForGeneration of transformers: {held}BartForConditionalGeneration"
+    assert f"ok  model: {checkpoint}, {told}" in " ".join(lines)
+    problems = checks("--model", checkpoint)
+    assert problems.keys() == {"vectors"}
+    if passages:
+        assert problems["vectors"]["fix"] == "consilience add --re-embed --store knowledge"
+    else:
+        assert "holds no encoder of passages" in problems["vectors"]["message"]
+
+
+def test_a_checkpoint_without_weights(room: Path, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    (checkpoint / "model.safetensors").unlink()
+    assert "model.safetensors" in checks("--model", checkpoint)["model"]["message"]
 
 
 def test_vectors_of_another_model(room: Path, other_model: Path) -> None:

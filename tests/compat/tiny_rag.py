@@ -9,9 +9,13 @@ import transformers
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     DPRConfig,
+    DPRContextEncoder,
+    DPRQuestionEncoder,
     EncoderDecoderConfig,
+    GenerationConfig,
     GPT2Config,
     PreTrainedTokenizerFast,
     RagConfig,
@@ -19,6 +23,7 @@ from transformers import (
 )
 
 from consilience.compat import transformers as compat
+from consilience.model.checkpoints import TransformersRag, save_transformers_rag
 
 TEXT = (
     "the a fee is nine ten ward opens at noon who what when where bank card visit hours london "
@@ -175,3 +180,24 @@ def pair(fusion: str, config: RagConfig, seed: int = 0) -> tuple[Any, Any]:
     theirs = getattr(transformers, name)(config).eval()
     ours = getattr(compat, name)(config, theirs.question_encoder, theirs.generator).eval()
     return theirs, ours
+
+
+def write_checkpoint(path: Path, *, passages: bool = True) -> Path:
+    """BART with DPR encoders, those of passages being left out on request, and all tokenizers."""
+    torch.manual_seed(0)
+    config = rag_config("bart")
+    save_transformers_rag(
+        TransformersRag(
+            config=config,
+            question_encoder=DPRQuestionEncoder(config.question_encoder),
+            generator_model=BartForConditionalGeneration(config.generator),
+            question_tokenizer=tokenizer("bert"),
+            generator_tokenizer=tokenizer("bart"),
+            passage_encoder=DPRContextEncoder(config.question_encoder) if passages else None,
+            generation=GenerationConfig(
+                num_beams=2, no_repeat_ngram_size=3, decoder_start_token_id=2, eos_token_id=2
+            ),
+        ),
+        path,
+    )
+    return path

@@ -8,45 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import (
-    BartForConditionalGeneration,
-    DPRContextEncoder,
-    DPRQuestionEncoder,
-    GenerationConfig,
-)
 
 from consilience import Document, Rag, RagModel, Store
 from consilience.errors import DamagedError, FingerprintError, MissingError, UsageError
 from consilience.model import AskOptions
 from consilience.model.attention_fusion import AttentionFusion
 from consilience.model.averaging import RankWeights
-from consilience.model.checkpoints import TransformersRag, save_transformers_rag
 from consilience.model.learned import FILE
 from consilience.model.loading import is_checkpoint, load_any_encoder
-from tests.compat.tiny_rag import PASSAGES, rag_config, tokenizer
+from tests.compat.tiny_rag import PASSAGES, write_checkpoint
 
 QUESTION = "what is the fee"
 SHORT = AskOptions(max_new_tokens=5, k=2)
-
-
-def write_checkpoint(path: Path, *, passages: bool = True) -> Path:
-    torch.manual_seed(0)
-    config = rag_config("bart")
-    save_transformers_rag(
-        TransformersRag(
-            config=config,
-            question_encoder=DPRQuestionEncoder(config.question_encoder),
-            generator_model=BartForConditionalGeneration(config.generator),
-            question_tokenizer=tokenizer("bert"),
-            generator_tokenizer=tokenizer("bart"),
-            passage_encoder=DPRContextEncoder(config.question_encoder) if passages else None,
-            generation=GenerationConfig(
-                num_beams=2, no_repeat_ngram_size=3, decoder_start_token_id=2, eos_token_id=2
-            ),
-        ),
-        path,
-    )
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -119,13 +119,26 @@ def _processor() -> Check:
 
 def _model(model: str | None) -> Check:
     from consilience.encoding.folder import open_folder
+    from consilience.model.loading import is_checkpoint
 
     try:
+        if is_checkpoint(model):
+            return Check("model", True, _checkpoint(str(model)))
         folder = open_folder(Path(model) if model is not None else None)
     except ConsilienceError as error:
         return _failed("model", error)
     digest = folder.digests["model.safetensors"][:12]
     return Check("model", True, f"{folder.path}, weights sha256 {digest}")
+
+
+def _checkpoint(name: str) -> str:
+    """What a checkpoint of transformers holds; it is read whole, for it has no digests."""
+    from consilience.model.checkpoints import ARCHITECTURES, load_transformers_rag
+
+    rag = load_transformers_rag(name)
+    readers = (rag.question_encoder, rag.passage_encoder, rag.generator_model)
+    held = (type(part).__name__ for part in readers if part is not None)
+    return f"{name}, {ARCHITECTURES[rag.architecture]} of transformers: {', '.join(held)}"
 
 
 def _knowledge_base(path: Path, model: str | None) -> Iterator[Check]:
