@@ -30,6 +30,22 @@ def test_an_answer_carries_its_sources(room: Path, fusion: str) -> None:
             assert text[quote["start"] : quote["end"]] == quote["text"]
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_quotation_stands_word_for_word_in_a_source(room: Path, beams: int) -> None:
+    words = ("ask", "When may visitors come?", *SHORT, "--quote", "--beams", beams, "--json")
+    answer = consilience(*words).document
+    assert answer["answer"]
+    quotes = [q["text"] for one in answer["citations"] for q in one["quotes"]]
+    assert answer["answer"] in quotes
+
+
+def test_a_fusion_without_passages_has_nothing_to_quote(room: Path) -> None:
+    words = ("ask", "When?", *SHORT, "--quote", "--fusion", "concat", "--json")
+    failed = consilience(*words)
+    assert failed.code == 2
+    assert "does not read passages one by one" in failed.document["error"]["message"]
+
+
 def test_explain_adds_every_token_and_every_passage(room: Path) -> None:
     answer = consilience("ask", "年假几天？", *SHORT, "--explain", "--json", "--k", 2).document
     assert answer.keys() == KEYS | {"tokens", "posterior"}

@@ -77,11 +77,12 @@ def test_a_run_goes_on(data: str) -> None:
 
 
 def test_flags_reach_the_model(data: str) -> None:
-    words = ("--mode", "bm25", "--fusion", "token", "--access", "staff", "--no-abstain")
+    words = ("--mode", "bm25", "--fusion", "token", "--access", "staff", "--no-abstain", "--quote")
     found = consilience("evaluate", data, *FLAGS, *words, "--limit", 1, "--json").document
     ask = found["setup"]["ask"]
     assert (ask["mode"], ask["fusion"], ask["access"]) == ("bm25", "token", ["staff"])
     assert (ask["abstain"], ask["beams"], ask["max_new_tokens"]) == (False, 1, 3)
+    assert ask["quote"] is True
     assert found["n"] == 1
 
 
@@ -142,7 +143,8 @@ def test_what_is_left_out_is_what_the_model_leaves_out() -> None:
     from consilience.model import AskOptions
 
     flags, options = Asking(), AskOptions()
-    for name in ("fusion", "k", "beams", "max_new_tokens", "mode", "access", "abstain"):
+    named = ("fusion", "k", "beams", "max_new_tokens", "quote", "mode", "access", "abstain")
+    for name in named:
         assert getattr(flags, name) == getattr(options, name), name
 
 

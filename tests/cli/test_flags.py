@@ -59,7 +59,7 @@ def test_what_ask_leaves_out_is_what_the_model_leaves_out() -> None:
     from consilience.model import AskOptions
 
     flags, options = Manner(), AskOptions()
-    for name in ("fusion", "k", "beams", "max_new_tokens", "mode", "access"):
+    for name in ("fusion", "k", "beams", "max_new_tokens", "quote", "mode", "access"):
         assert getattr(flags, name) == getattr(options, name), name
 
 

@@ -153,6 +153,16 @@ def test_an_answer_is_no_longer_than_the_model_can_write(service: Service) -> No
     assert client.post("/v1/ask", json=asked).status_code == 200
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_quotation_stands_in_a_citation(service: Service, *, stream: bool) -> None:
+    client, _ = client_of(service)
+    asked = {"question": "when are visitors welcome", "abstain": False, "quote": True}
+    found = client.post("/v1/ask", json=asked | {"max_new_tokens": 6, "stream": stream})
+    answer = events_of(found.text)[-1][1] if stream else found.json()
+    assert answer["answer"]
+    assert answer["answer"] in [q["text"] for one in answer["citations"] for q in one["quotes"]]
+
+
 def test_a_stream_tells_what_happens_in_order(service: Service) -> None:
     client, _ = client_of(service)
     asked = {"question": "when are visitors welcome", "abstain": False, "stream": True}

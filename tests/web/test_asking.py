@@ -323,19 +323,21 @@ def test_a_screen_reader_is_told_once_and_not_word_by_word(page: Page) -> None:
 
 def test_options_of_each_question_go_along_and_are_remembered(fake: Fake, page: Page) -> None:
     ask_to_the_end(page, "One?")
-    assert not {"k", "fusion", "mode", "beams", "abstain"} & set(fake.asked[-1])
+    assert not {"k", "fusion", "mode", "beams", "quote", "abstain"} & set(fake.asked[-1])
     page.click("#manner")
     page.fill("#manner-k", "8")
     page.select_option("#manner-fusion", "token")
     page.select_option("#manner-mode", "bm25")
     page.fill("#manner-beams", "4")
     page.uncheck("#manner-abstain")
+    page.check("#manner-quote")
     page.keyboard.press("Escape")
     page.reload()
     page.wait_for_selector("html[data-ready]")
     expect(page.locator("#manner")).to_contain_text("k 8")
     ask_to_the_end(page, "Two?")
     chosen = {"k": 8, "fusion": "token", "mode": "bm25", "beams": 4, "abstain": False}
+    chosen |= {"quote": True}
     assert fake.asked[-1] | chosen == fake.asked[-1]
 
 

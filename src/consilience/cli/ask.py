@@ -71,6 +71,9 @@ class Manner:
     ] = None
     beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 3
     max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
+    quote: Annotated[
+        bool, Option("--quote", help="Answer with a stretch of a passage, word for word.")
+    ] = False
     answers: Annotated[int, Option(min=1, help="How many answers.")] = 1
     sample: Annotated[bool, Option("--sample", help="Draw answers instead of searching.")] = False
     temperature: Annotated[float, Option(help="Of --sample: lower is closer to the search.")] = 1.0
@@ -136,6 +139,7 @@ class Conversation:
             fusion=manner.fusion,
             beams=manner.beams,
             max_new_tokens=manner.max_new_tokens,
+            quote=manner.quote,
             returned=manner.answers,
             sample=manner.sample,
             temperature=manner.temperature,

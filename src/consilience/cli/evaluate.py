@@ -62,6 +62,9 @@ class Asking:
     ] = None
     beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 3
     max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
+    quote: Annotated[
+        bool, Option("--quote", help="Answer with a stretch of a passage, word for word.")
+    ] = False
     access: AccessFlag = None
     evidence: Annotated[
         Literal["store", "context"],
@@ -183,6 +186,7 @@ def _options(asking: Asking, result: Result) -> "EvaluationOptions":
         fusion=asking.fusion,
         beams=asking.beams,
         max_new_tokens=asking.max_new_tokens,
+        quote=asking.quote,
         access=asking.access,
         abstain=asking.abstain,
     )

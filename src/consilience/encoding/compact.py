@@ -113,6 +113,11 @@ class CompactEncoder:
         """Get ready for many questions: see `encoding.narrow`."""
         narrow(self.asking)
 
+    def move(self, device: torch.device) -> None:
+        """Compute there from now on."""
+        for part in (self.embeddings, self.layers, self.asking):
+            part.to(device)
+
     @torch.inference_mode()
     def _states(self, ids: Tensor, mask: Tensor, layers: EncoderStack) -> Tensor:
         """`[texts, length]` ids and mask to `[texts, length, hidden]` in float32."""

@@ -258,6 +258,18 @@ class Bounded(Protocol):
 
 
 @runtime_checkable
+class Quoting(Protocol):
+    """A generator that reads passages in the tokens that it writes, and knows where they stand."""
+
+    def quotable(self, memory: Any) -> "TokenRows":
+        """The ids of every row, and a mask that is True at those of a passage.
+
+        Titles and questions are no passages.
+        """
+        ...
+
+
+@runtime_checkable
 class Joining(Protocol):
     """A generator that can go on with what it read at different times as if it was read at once."""
 

@@ -17,7 +17,7 @@ from consilience.encoding.folder import ModelConfig, ModelFolder
 from consilience.encoding.narrow import narrow
 from consilience.encoding.tokenizer import SubwordTokenizer
 from consilience.generation.base import LEAST, NextToken, Pair, Stretch, TokenRows
-from consilience.generation.copying import CopyDecoder, DecoderCache, Source, SourceMemory
+from consilience.generation.copying import CopyDecoder, DecoderCache, Source, SourceMemory, below
 from consilience.generation.reading import Row, collate, join, mark
 
 
@@ -27,11 +27,14 @@ class CompactMemory:
 
     Attributes:
         source: The decoder's memory of it.
+        passages: True at the tokens of passages, `[rows, length]`; at their titles too when ids
+            were read, not text.
         rows: The rows with the places of their tokens; empty when ids were read, not text.
         states: Of the encoder, `[rows, length, hidden]`; None where passages stand end to end.
     """
 
     source: SourceMemory
+    passages: Tensor
     rows: list[Row] = field(default_factory=list)
     states: Tensor | None = None
 
@@ -110,22 +113,32 @@ class CompactGenerator(torch.nn.Module):
         marks = mark(rows, words=self.tokens)
         states = self.reader(self.embeddings(rows.ids, marks.segments), rows.mask)
         source = Source(states=states, mask=rows.mask, ids=rows.ids, copyable=marks.copyable)
-        return CompactMemory(self.decoder.remember(source, self.embeddings), states=states)
+        memory = self.decoder.remember(source, self.embeddings)
+        return CompactMemory(memory, marks.copyable, states=states)
 
     @torch.inference_mode()
     def read(self, pairs: Sequence[Pair]) -> CompactMemory:
         """Read questions over passages."""
         joined = self._joined(pairs)
-        return replace(self.memorise(collate(joined, words=self.tokens)), rows=joined)
+        memory = self.memorise(collate(joined, words=self.tokens))
+        begins = torch.tensor([row.passage_at for row in joined], device=self.device)
+        places = torch.arange(memory.passages.shape[1], device=self.device)
+        return replace(memory, passages=memory.passages & (places >= begins[:, None]), rows=joined)
 
     def together(self, memory: CompactMemory, k: int) -> CompactMemory:
         """Every `k` rows as one: the decoder attends to, and copies from, all of them."""
-        return CompactMemory(memory.source.together(k))
+        passages = memory.passages.reshape(-1, k * memory.passages.shape[1])
+        return CompactMemory(memory.source.together(k), passages)
 
     def join(self, memories: Sequence[CompactMemory]) -> CompactMemory:
         """The rows of several readings, one after another."""
         source = SourceMemory.join([one.source for one in memories])
-        return CompactMemory(source, [row for one in memories for row in one.rows])
+        passages = below([one.passages for one in memories], dim=1)
+        return CompactMemory(source, passages, [row for one in memories for row in one.rows])
+
+    def quotable(self, memory: CompactMemory) -> TokenRows:
+        """The ids of every row, and a mask that is True at those of a passage."""
+        return TokenRows(memory.source.ids, memory.passages)
 
     @torch.inference_mode()
     def keep(
@@ -133,7 +146,7 @@ class CompactGenerator(torch.nn.Module):
     ) -> tuple[CompactMemory, DecoderCache]:
         """Memory and state of some rows."""
         joined = [memory.rows[row] for row in rows.tolist()] if memory.rows else []
-        kept = CompactMemory(memory.source.only(rows), joined)
+        kept = CompactMemory(memory.source.only(rows), memory.passages[rows], joined)
         return kept, state.only(rows, memory.source.ids.shape[0])
 
     @torch.inference_mode()
@@ -202,7 +215,7 @@ class CompactGenerator(torch.nn.Module):
 
 
 def _best_path(scores: Tensor, allowed: Tensor) -> list[int]:
-    """The best places for tokens in turn; a step to the next place is worth one extra nat a token.
+    """The best places for tokens in turn; a step to the next place is worth `_TOGETHER`.
 
     Args:
         scores: Of each place for each token, `[tokens, places]`.
@@ -224,7 +237,7 @@ def _best_path(scores: Tensor, allowed: Tensor) -> list[int]:
     return path[::-1]
 
 
-_TOGETHER = 20.0
+_TOGETHER = 1000.0
 """Nats that tokens standing side by side are worth: an answer is one stretch if it can be."""
 
 

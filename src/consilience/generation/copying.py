@@ -101,12 +101,12 @@ class SourceMemory:
         """The rows of several, one after another, padded to one length; all of the same `k`."""
         layers = range(len(memories[0].keys))
         return cls(
-            keys=[_below([one.keys[layer] for one in memories], dim=2) for layer in layers],
-            values=[_below([one.values[layer] for one in memories], dim=2) for layer in layers],
-            bias=_below([one.bias for one in memories], dim=3, value=_PADDING),
-            pointers=_below([one.pointers for one in memories], dim=1),
-            pointer_bias=_below([one.pointer_bias for one in memories], dim=2, value=_PADDING),
-            ids=_below([one.ids for one in memories], dim=1),
+            keys=[below([one.keys[layer] for one in memories], dim=2) for layer in layers],
+            values=[below([one.values[layer] for one in memories], dim=2) for layer in layers],
+            bias=below([one.bias for one in memories], dim=3, value=_PADDING),
+            pointers=below([one.pointers for one in memories], dim=1),
+            pointer_bias=below([one.pointer_bias for one in memories], dim=2, value=_PADDING),
+            ids=below([one.ids for one in memories], dim=1),
             k=memories[0].k,
         )
 
@@ -115,7 +115,7 @@ _PADDING = -1e9
 """As in `padding_bias`."""
 
 
-def _below(parts: Sequence[Tensor], *, dim: int, value: float = 0.0) -> Tensor:
+def below(parts: Sequence[Tensor], *, dim: int, value: float = 0.0) -> Tensor:
     """Tensors below each other along the rows, padded along `dim` to the longest."""
     longest = max(part.shape[dim] for part in parts)
     after = 2 * (parts[0].dim() - 1 - dim)  # `pad` counts from the last dimension, in pairs

@@ -46,6 +46,10 @@ def ask_from_afar(
             f"the fusion {options.fusion} needs a model that runs here; this one is remote",
             hint="take the fusion sequence or concat",
         )
+    if options.quote:
+        raise UsageError(
+            "quotations need a model that runs here; this one is remote", hint="leave quote out"
+        )
     if options.among:
         raise UsageError(
             "choosing among given answers needs a model that runs here; this one is remote",

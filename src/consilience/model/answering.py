@@ -82,6 +82,7 @@ class Asked:
         least: Below this support the answer is withheld.
         temperature: Of the prior, as it was measured on the store; None for the model's.
         confidence: What the confidence in the answer is made of.
+        quote: Whether the answer stands in one piece in a passage.
     """
 
     question: str
@@ -89,6 +90,7 @@ class Asked:
     least: float
     temperature: float | None = None
     confidence: Confidence = SUPPORT
+    quote: bool = False
 
     def sure(self, written: Decoded) -> float:
         """The confidence in an answer, from 0 to 1."""
@@ -107,8 +109,9 @@ def answered(asked: Asked, reading: Reading, written: Sequence[Decoded], clock: 
     shares = reading.shares(best)
     quotes = Quotes(asked.hits, reading, best.ids)
     abstained = best.support < asked.least
-    text = "" if abstained else _text(best, shares, quotes, generator)
-    citations = () if abstained else _citations(asked.hits, shares, quotes)
+    source = None if abstained else _source(shares, quotes, len(best.ids), whole=asked.quote)
+    text = "" if abstained else _text(best, source, quotes, generator)
+    citations = () if abstained else _citations(asked, shares, quotes, source)
     clock.mark("cite")
     ids = [hit.passage.id for hit in asked.hits]
     return Answer(
@@ -118,7 +121,7 @@ def answered(asked: Asked, reading: Reading, written: Sequence[Decoded], clock: 
         citations=citations,
         posterior=dict(zip(ids, shares.whole.tolist(), strict=True)),
         tokens=_tokens(best, shares, ids, generator),
-        alternatives=() if abstained else _alternatives(asked.hits, reading, written[1:]),
+        alternatives=() if abstained else _alternatives(asked, reading, written[1:]),
         question=asked.question,
         support=best.support,
         log_likelihood=best.log_likelihood,
@@ -139,22 +142,40 @@ def chosen(
 
 
 def _alternatives(
-    hits: Sequence[Hit], reading: Reading, written: Sequence[Decoded]
+    asked: Asked, reading: Reading, written: Sequence[Decoded]
 ) -> tuple[Alternative, ...]:
     found = []
     for one in written:
-        shares, quotes = reading.shares(one), Quotes(hits, reading, one.ids)
-        text = _text(one, shares, quotes, reading.generator)
+        shares, quotes = reading.shares(one), Quotes(asked.hits, reading, one.ids)
+        source = _source(shares, quotes, len(one.ids), whole=asked.quote)
+        text = _text(one, source, quotes, reading.generator)
         found.append(Alternative(text, one.log_likelihood))
     return tuple(found)
 
 
-def _text(best: Decoded, shares: Shares, quotes: Quotes, generator: Generator) -> str:
-    """The answer as the passage with the largest share spells it, else as the vocabulary does."""
+def _source(shares: Shares, quotes: Quotes, length: int, *, whole: bool) -> int | None:
+    """The passage that spells an answer of `length` sub-words: that with the largest share.
+
+    Args:
+        shares: Of the passages in the answer.
+        quotes: The answer in each passage.
+        length: Of the answer.
+        whole: Whether only a passage counts that has it in one piece.
+
+    Returns:
+        Its place; None where no passage does.
+    """
     for row in shares.whole.argsort(descending=True).tolist():
-        if text := spelling(quotes[row], len(best.ids)):
-            return text
-    return best.text(generator)
+        if spelling(quotes[row], length) and not (whole and len(quotes[row]) > 1):
+            return int(row)
+    return None
+
+
+def _text(best: Decoded, source: int | None, quotes: Quotes, generator: Generator) -> str:
+    """The answer as its source spells it, else as the vocabulary does."""
+    if source is None:
+        return best.text(generator)
+    return spelling(quotes[source], len(best.ids))
 
 
 def spelling(quotes: Sequence[Quote], length: int) -> str:
@@ -168,13 +189,16 @@ def spelling(quotes: Sequence[Quote], length: int) -> str:
     return ("" if language_of("".join(parts)) == "zh" else " ").join(parts)
 
 
-def _citations(hits: Sequence[Hit], shares: Shares, quotes: Quotes) -> tuple[Citation, ...]:
+def _citations(
+    asked: Asked, shares: Shares, quotes: Quotes, source: int | None
+) -> tuple[Citation, ...]:
     order = shares.whole.argsort(descending=True).tolist()
     whole = shares.whole.tolist()
+    quoted = source if asked.quote else None
     return tuple(
-        Citation(hits[row].passage, whole[row], quotes[row])
+        Citation(asked.hits[row].passage, whole[row], quotes[row])
         for place, row in enumerate(order)
-        if place == 0 or whole[row] >= CITED_FROM
+        if place == 0 or whole[row] >= CITED_FROM or row == quoted
     )
 
 

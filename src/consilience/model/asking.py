@@ -43,6 +43,8 @@ class AskOptions:
         min_new_tokens: The shortest answer, in sub-words.
         repetition_penalty: Above 1 makes what was written less probable.
         stop: Texts before which an answer ends.
+        quote: The answer is a stretch of a passage, word for word; for the fusions that sum over
+            passages, and `fid`.
         search: How `sequence` is searched: `exact`, or as Lewis et al. did, `thorough` or `fast`.
         among: The answers that there are, at least two; the likeliest is given, the others are its
             alternatives. Empty where any text may be one.
@@ -67,6 +69,7 @@ class AskOptions:
     min_new_tokens: int = 0
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
+    quote: bool = False
     search: SearchName = "exact"
     among: tuple[str, ...] = ()
 
@@ -88,6 +91,12 @@ class AskOptions:
                 f"{self.fusion!r}",
                 hint="leave out search, or take the fusion sequence",
             )
+        if self.quote and self.fusion in ("attention", "concat"):
+            raise UsageError(
+                f"the fusion {self.fusion} does not read passages one by one, so it has none to "
+                "quote",
+                hint="leave out quote, or take the fusion sequence, token, average or fid",
+            )
         self._check_among()
         self.decoding()
 
@@ -99,9 +108,10 @@ class AskOptions:
                 f"among needs at least two answers, no two alike, received {list(self.among)}",
                 hint='among=("yes", "no")',
             )
-        if self.sample or self.search != "exact" or self.stop:
+        if self.sample or self.search != "exact" or self.stop or self.quote:
             raise UsageError(
-                "among chooses and writes nothing, so sample, search and stop have no meaning",
+                "among chooses and writes nothing, so sample, search, stop and quote have no "
+                "meaning",
                 hint="leave them out",
             )
 
@@ -130,6 +140,7 @@ class AskOptions:
             seed=self.seed,
             repetition_penalty=self.repetition_penalty,
             stop=self.stop,
+            quote=self.quote,
             search=self.search,
         )
 

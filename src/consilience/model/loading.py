@@ -22,6 +22,7 @@ from consilience.generation.compact import build_generator
 from consilience.model.confidence import SUPPORT, Confidence
 from consilience.model.decoding import DecodingOptions
 from consilience.model.learned import learned_of, load_beside, restore, save_beside
+from consilience.model.placing import device_named, place
 from consilience.model.rag_model import RagModel
 from consilience.model.vectors import CompactVectors
 from consilience.retrieval import Mode
@@ -75,20 +76,24 @@ class Parts:
     origin: "ModelFolder | TransformersRag | None" = None
 
 
-def load_parts(name: str | Path | None = None) -> Parts:
+def load_parts(name: str | Path | None = None, *, device: str | None = None) -> Parts:
     """The parts of a model.
 
     Args:
         name: A folder, a hub id such as `facebook/rag-token-nq`, or None for the model that ships.
+        device: Where they compute, see `model.placing`.
 
     Raises:
+        UsageError: There is no such device.
         MissingError: There is no such model.
         DamagedError: A file of it is missing or was changed.
         VersionError: A newer version wrote it.
     """
-    if is_checkpoint(name):
-        return _checkpoint(str(name))
-    return _compact(open_folder(_folder(name)))
+    where = device_named(device)
+    parts = _checkpoint(str(name)) if is_checkpoint(name) else _compact(open_folder(_folder(name)))
+    if where is not None:
+        place(parts.model, parts.encoder, where)
+    return parts
 
 
 def load_any_encoder(name: str | Path | None = None) -> Encoder:
@@ -97,14 +102,16 @@ def load_any_encoder(name: str | Path | None = None) -> Encoder:
     Raises:
         UsageError: The model has no encoder of passages.
     """
-    if not is_checkpoint(name):
-        return load_encoder(_folder(name))
-    encoder = _checkpoint(str(name)).encoder
+    where = device_named(None)
+    found = is_checkpoint(name)
+    encoder = _checkpoint(str(name)).encoder if found else load_encoder(_folder(name))
     if encoder is None:
         raise UsageError(
             f"the checkpoint {name} holds no encoder of passages",
             hint="join it with one in Python: Rag.of(generator, encoder=…)",
         )
+    if where is not None:
+        place(None, encoder, where)
     return encoder
 
 

@@ -58,22 +58,30 @@ class Rag:
         self._opening = threading.RLock()
 
     @classmethod
-    def load(cls, name: str | Path | None = None, *, precision: Precision | None = None) -> "Rag":
+    def load(
+        cls,
+        name: str | Path | None = None,
+        *,
+        precision: Precision | None = None,
+        device: str | None = None,
+    ) -> "Rag":
         """Load a model.
 
         Args:
             name: A folder that `save` wrote, a folder or hub id of a checkpoint of transformers'
                 RAG classes, or None for the model that ships with the package.
             precision: In which numbers it computes, see `model.precision`; None for what is fastest
-                here without a loss.
+                on a processor without a loss.
+            device: Where it computes: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` for the accelerator
+                that torch finds; None for what `CONSILIENCE_DEVICE` says, else the processor.
 
         Raises:
-            UsageError: An unknown precision.
+            UsageError: An unknown precision, or a device that is not there.
             MissingError: There is no such model.
             DamagedError: A file of it is missing or was changed.
             VersionError: A newer version wrote it.
         """
-        rag = cls(load_parts(name))
+        rag = cls(load_parts(name, device=device))
         if precision is not None:
             set_precision(rag.model, precision)
         return rag
@@ -285,7 +293,7 @@ class Rag:
         # It was measured on fused scores; those of one half alone have another scale.
         fused = (options.mode or self.settings.mode) == "hybrid"
         heat = tuning.temperature if fused else None
-        return Asked(looked_up, hits, least, heat, self.settings.confidence)
+        return Asked(looked_up, hits, least, heat, self.settings.confidence, options.quote)
 
     def read(self, asked: Asked, options: AskOptions, clock: Clock) -> Reading:
         """Read the passages of a question, the second stage of `ask`; there is at least one."""

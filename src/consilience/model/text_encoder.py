@@ -50,6 +50,11 @@ class TextEncoder:
             digest.update(value.detach().float().cpu().contiguous().numpy().data)
         return digest.hexdigest()[:32]
 
+    def move(self, device: torch.device) -> None:
+        """Compute there from now on."""
+        self.questions.to(device)
+        self.passages.to(device)
+
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         for side, encoder in (("questions", self.questions), ("passages", self.passages)):
             yield from ((f"{side}.{name}", value) for name, value in encoder.named_parameters())

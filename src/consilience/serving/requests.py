@@ -60,6 +60,7 @@ class AskRequest(Strict):
     fusion: FusionName = "sequence"
     beams: Annotated[int, Field(ge=1, le=MOST_BEAMS)] = 3
     max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
+    quote: bool = False
     abstain: bool = True
     explain: bool = False
     where: Conditions = Field(default_factory=dict)

@@ -53,6 +53,7 @@ class DecodingOptions:
             al., 2019, section 4.1).
         no_repeat_ngram: No sequence of so many tokens is written twice; 0 allows all.
         stop: An answer ends where one of these strings begins.
+        quote: Answers stand word for word in a passage; see `quoting`.
         forced_first: The token that is written first whatever its probability; it counts as
             certain and says nothing of the passages.
         forced_last: The token that is written when the limit is reached, at no cost in rank.
@@ -80,6 +81,7 @@ class DecodingOptions:
     repetition_penalty: float = 1.0
     no_repeat_ngram: int = 0
     stop: tuple[str, ...] = ()
+    quote: bool = False
     forced_first: int | None = None
     forced_last: int | None = None
     suppress: tuple[int, ...] = ()
@@ -192,6 +194,12 @@ def _combinations(options: DecodingOptions) -> Iterator[Fault]:
     yield from _search_combinations(options)
     yield from _sampling_combinations(options)
     yield from _group_combinations(options)
+    if options.quote and (options.forced_first is not None or options.forced_last is not None):
+        message = "a quotation has no tokens that are forced, received"
+        yield (
+            f"{message} {options.forced_first} first, {options.forced_last} last",
+            "leave out quote",
+        )
 
 
 def _search_combinations(options: DecodingOptions) -> Iterator[Fault]:

@@ -27,6 +27,7 @@ from consilience.model.decoding.distribution import summed
 from consilience.model.decoding.frontier import DEAD, Frontier
 from consilience.model.decoding.options import DecodingOptions
 from consilience.model.decoding.processors import processed, rules_of
+from consilience.model.decoding.quoting import Quotable
 from consilience.model.decoding.result import Finished, before_stop
 from consilience.model.decoding.sampling import Draws
 
@@ -60,6 +61,9 @@ class Search:
         self._rules = rules_of(options, generator)
         self._opening = torch.tensor(options.opening, dtype=torch.long, device=generator.device)
         self._draws = Draws(options)
+        self._quotable: Quotable | None = None
+        if options.quote:
+            self._quotable = Quotable.of(generator, memory, questions=len(log_weights))
         self.frontier = Frontier.at_start(
             log_weights.repeat_interleave(options.groups, dim=0),
             lanes=options.returned if options.sample else 1,
@@ -139,6 +143,8 @@ class Search:
             following = _spread(following, self._groups * n)
         mixed = summed(following, weights.reshape(-1, k, self._groups * n))
         mixed = NextToken(mixed.weights.reshape(s, n, -1), mixed.totals.reshape(s, n))
+        if self._quotable is not None:
+            mixed = self._quotable.limit(mixed, self.frontier.ids)
         rules = tuple(rule for rule in self._rules if rule.active(self._step.number))
         before = self._opening.expand(s, n, -1)
         written = torch.cat([before, self.frontier.ids], dim=-1) if rules else before
@@ -238,6 +244,8 @@ class Search:
         searches = _members(questions, self._groups)
         self._memory, self._state = self.generator.keep(self._memory, self._state, rows)
         self.frontier = self.frontier.only(searches)
+        if self._quotable is not None:
+            self._quotable = self._quotable.only(questions)
         self._searches = [self._searches[s] for s in searches.tolist()]
 
     def _ask(self) -> None:

@@ -66,6 +66,7 @@ def _options(service: Service, subject: Subject, body: AskRequest) -> "AskOption
         fusion=body.fusion,
         beams=body.beams,
         max_new_tokens=body.max_new_tokens,
+        quote=body.quote,
         abstain=body.abstain,
         history=tuple(Turn(turn.question, turn.answer) for turn in body.history),
     )

@@ -7,6 +7,7 @@ import { say, t } from "./words.js";
 
 const KEY = "consilience.manner";
 const NUMBERS = { k: [1, 1000], beams: [1, 16], max_new_tokens: [1, 100000] };
+const CHECKS = { quote: false, abstain: true };
 const CHOICES = {
   mode: ["bm25", "dense", "hybrid"],
   fusion: ["sequence", "token", "average", "fid", "attention", "concat"],
@@ -27,7 +28,7 @@ function cleaned(found) {
     if (Number.isInteger(found[name]) && found[name] >= least && found[name] <= most) manner[name] = found[name];
   }
   for (const [name, choices] of Object.entries(CHOICES)) if (choices.includes(found[name])) manner[name] = found[name];
-  if (found.abstain === false) manner.abstain = false;
+  for (const [name, plain] of Object.entries(CHECKS)) if (found[name] === !plain) manner[name] = !plain;
   return manner;
 }
 
@@ -53,7 +54,7 @@ export function mannerFields() {
     choiceField("mode", manner),
     numberField("beams", manner),
     numberField("max_new_tokens", manner),
-    abstainField(manner),
+    ...Object.keys(CHECKS).map((name) => checkField(name, manner)),
   ];
 }
 
@@ -84,8 +85,9 @@ function fieldOf(name, input) {
   return make("div", { class: "field" }, say(make("label", { for: input.id }), `option_${name}`), input);
 }
 
-function abstainField(manner) {
-  const input = make("input", { type: "checkbox", id: "manner-abstain", checked: manner.abstain !== false });
-  input.addEventListener("change", () => choose("abstain", input.checked ? null : false));
-  return make("div", { class: "field check" }, input, say(make("label", { for: "manner-abstain" }), "option_abstain"));
+function checkField(name, manner) {
+  const plain = CHECKS[name];
+  const input = make("input", { type: "checkbox", id: `manner-${name}`, checked: manner[name] ?? plain });
+  input.addEventListener("change", () => choose(name, input.checked === plain ? null : input.checked));
+  return make("div", { class: "field check" }, input, say(make("label", { for: input.id }), `option_${name}`));
 }
