@@ -25,10 +25,18 @@ def test_importing_loads_no_engine() -> None:
     assert printed(program) == "[]"
 
 
-def test_threads_wait_passively_unless_told_otherwise() -> None:
-    program = "import os, consilience; print(os.environ['OMP_WAIT_POLICY'])"
-    assert printed(program) == "PASSIVE"
-    assert printed(program, OMP_WAIT_POLICY="ACTIVE") == "ACTIVE"
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [
+        ("OMP_WAIT_POLICY", "PASSIVE", "ACTIVE"),
+        ("THP_MEM_ALLOC_ENABLE", "1", "0"),
+        ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256", "1024"),
+    ],
+)
+def test_what_torch_is_told_unless_somebody_told_it(name: str, ours: str, theirs: str) -> None:
+    program = f"import os, consilience; print(os.environ[{name!r}])"
+    assert printed(program) == ours
+    assert printed(program, **{name: theirs}) == theirs
 
 
 @pytest.mark.parametrize("name", consilience.__all__)

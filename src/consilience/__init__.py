@@ -16,6 +16,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Linux hands out large tensors in pages of 4 kB, each with a fault, unless torch asks for large
 # ones. A fresh tensor of 32 MB is then written five times faster (decision 0015).
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+# oneDNN compiles a product for each shape and keeps the last 1,024 of them. Answers meet more
+# shapes than that, and gain nothing from those of long ago (decision 0032).
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 if TYPE_CHECKING:
     from consilience.documents import Document, Passage

@@ -13,8 +13,8 @@ from consilience.cli.flags import Output
 from consilience.cli.opening import key_flags
 from consilience.cli.screen import Screen
 from consilience.errors import DependencyError, UsageError
-from consilience.serving.arenas import share_arenas
 from consilience.serving.config import DEFAULT_CONFIG, ServeConfig
+from consilience.serving.memory import giving_back, share_arenas
 from consilience.training.settings import merged as nested
 from consilience.training.settings import parse_settings, read_settings
 
@@ -49,11 +49,12 @@ def serve(
     settings = _settings(path, overrides, asked=config is not None)
     require_packages()
     share_arenas()  # before there are threads
-    if mcp:
-        _serve_agents(settings, screen)
-        return 0
-    require_key(settings)
-    _serve_people(settings, path, overrides, screen)
+    with giving_back():
+        if mcp:
+            _serve_agents(settings, screen)
+            return 0
+        require_key(settings)
+        _serve_people(settings, path, overrides, screen)
     return 0
 
 
