@@ -23,6 +23,7 @@ from consilience.errors import UsageError
 from consilience.generation.base import Pair, Stretch, TokenRows
 from consilience.generation.causal import CausalGenerator
 from consilience.generation.prompts import PROMPTS, Wording, prompt_named
+from consilience.model.decoding import DecodingOptions, decode
 
 VOCABULARY = 300
 ROTARY = {
@@ -398,6 +399,15 @@ class TestTheWindow:
     def test_a_window_beyond_the_positions_is_refused(self, window: int) -> None:
         with pytest.raises(UsageError, match=f"a window of {window} tokens"):
             reader(window=window)
+
+    def test_an_answer_that_is_searched_ends_where_positions_do(
+        self, generator: CausalGenerator
+    ) -> None:
+        memory = generator.memorise(padded([list(range(3, 93)), [5, 6, 7]]))
+        options = DecodingOptions(max_new_tokens=40, min_new_tokens=40)
+        found = decode(generator, memory, torch.zeros(2, 1), options=options)
+        assert generator.longest_answer(memory) == 96 - 90
+        assert [len(best.ids) for best, *_ in found] == [6, 6]
 
     def test_an_answer_past_the_positions_is_refused(self, generator: CausalGenerator) -> None:
         memory = generator.memorise(padded([list(range(3, 93))]))

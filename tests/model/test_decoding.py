@@ -241,7 +241,8 @@ def test_a_settled_question_costs_nothing_more() -> None:
 
 def test_no_answer_is_longer_than_the_generator_can_write() -> None:
     class Short(TableGenerator):
-        longest_answer = 2
+        def longest_answer(self, memory: Any) -> int:
+            return 2
 
     options = {"max_new_tokens": 9, "min_new_tokens": 5, "limit": "cut"}
     (found,) = ask(Short(vocabulary=7), ["who"], **options)

@@ -251,9 +251,11 @@ class Asking(Protocol):
 class Bounded(Protocol):
     """A generator whose answers may have a greatest length."""
 
-    @property
-    def longest_answer(self) -> int | None:
-        """Tokens of the longest answer that it can write, without its end; None without bound."""
+    def longest_answer(self, memory: Any) -> int | None:
+        """Tokens of the longest answer that it can write, without its end; None without bound.
+
+        One number for all rows of a memory: that of the row with the least room.
+        """
         ...
 
 

@@ -323,6 +323,10 @@ class CausalGenerator(nn.Module):
         """How many tokens a prompt and its answer may have together."""
         return int(self.model.config.max_position_embeddings)
 
+    def longest_answer(self, memory: CausalMemory) -> int:
+        """As many tokens as there are positions behind the longest prompt."""
+        return max(1, self.positions - memory.longest - 1)
+
     @property
     def embeddings(self) -> nn.Embedding:
         """The input embeddings."""

@@ -157,12 +157,12 @@ class Seq2SeqGenerator(nn.Module):
         """Numbers of an input embedding of the decoder, which an `augment` changes."""
         return int(parts_of(self.model).decoder.get_input_embeddings().embedding_dim)
 
-    @property
-    def longest_answer(self) -> int | None:
+    def longest_answer(self, memory: Seq2SeqMemory) -> int | None:
         """As many tokens as the decoder has learned positions after the start token's.
 
         None where positions are not learned one by one, as in T5.
         """
+        del memory
         positions = getattr(parts_of(self.model).decoder.config, "max_position_embeddings", None)
         return None if positions is None else int(positions) - 1
 

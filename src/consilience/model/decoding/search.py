@@ -54,7 +54,7 @@ class Search:
         options: DecodingOptions,
     ) -> None:
         if isinstance(generator, Bounded):
-            options = options.within(generator.longest_answer)
+            options = options.within(generator.longest_answer(memory))
         self.generator, self.options = generator, options
         self._memory, self._state, self._following = memory, state, first
         self._groups, self._k = options.groups, log_weights.shape[1]
