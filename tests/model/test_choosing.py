@@ -89,7 +89,7 @@ def test_a_stream_of_a_choice_is_its_whole(rag: Rag, store: Store) -> None:
         ),
         (
             {"among": ("a", "b"), "sample": True},
-            "among chooses and writes nothing, so sample, search and stop have no meaning",
+            "among chooses and writes nothing, so sample, search, stop and quote have no meaning",
         ),
     ],
 )

@@ -178,31 +178,42 @@ def retriever_fingerprint(config: ModelConfig, tensors: dict[str, Tensor], token
     return digest.hexdigest()[:32]
 
 
-def build_encoder(folder: ModelFolder, tensors: dict[str, Tensor]) -> CompactEncoder:
-    """The encoder of a checked folder whose tensors were read already."""
+def build_encoder(
+    folder: ModelFolder, tensors: dict[str, Tensor], *, dtype: torch.dtype | None = None
+) -> CompactEncoder:
+    """The encoder of a checked folder whose tensors were read already.
+
+    Args:
+        folder: The folder.
+        tensors: Its tensors.
+        dtype: Of the weights; None for what is fastest here.
+    """
+    dtype = dtype or fastest_dtype()
     with torch.device("meta"):
         layers = EncoderStack(shape_of(folder.config), folder.config.encoder_layers)
-    assign(layers, tensors, "retriever.", fastest_dtype())
+    assign(layers, tensors, "retriever.", dtype)
     asking = None
     if any(name.startswith(QUESTIONS) for name in tensors):
         with torch.device("meta"):
             asking = EncoderStack(shape_of(folder.config), folder.config.encoder_layers)
-        assign(asking, tensors, QUESTIONS, fastest_dtype())
+        assign(asking, tensors, QUESTIONS, dtype)
     return CompactEncoder(
         folder.config,
         SubwordTokenizer.load(folder.path / "tokenizer.json"),
-        embeddings=build_embeddings(folder, tensors),
+        embeddings=build_embeddings(folder, tensors, dtype),
         layers=layers,
         asking=asking,
         fingerprint=retriever_fingerprint(folder.config, tensors, folder.path / "tokenizer.json"),
     )
 
 
-def build_embeddings(folder: ModelFolder, tensors: dict[str, Tensor]) -> Embeddings:
+def build_embeddings(
+    folder: ModelFolder, tensors: dict[str, Tensor], dtype: torch.dtype
+) -> Embeddings:
     """The embeddings of a checked folder, which its encoder and its generator may share."""
     with torch.device("meta"):
         embeddings = Embeddings(shape_of(folder.config))
-    assign(embeddings, tensors, "embeddings.", fastest_dtype())
+    assign(embeddings, tensors, "embeddings.", dtype)
     return embeddings
 
 

@@ -44,7 +44,7 @@ class CoordinatorModel:
         own = Own(recipe.get("model"), Path("knowledge"), nobodys, config.output)
         settings = settings_of(recipe, config, own, source=f"the recipe {config.recipe}")
         torch.manual_seed(settings.seed)
-        self.rag = Rag.load(settings.model)
+        self.rag = Rag.load(settings.model, precision="float32")
         prepare(self.rag, settings)
         self.travelling = Travelling(self.rag.model, config.travel, seed=config.seed)
         self._start = self.travelling.read()

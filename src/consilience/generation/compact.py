@@ -254,7 +254,11 @@ def _stretches(row: Row, places: Sequence[int]) -> list[Stretch]:
 
 
 def build_generator(
-    folder: ModelFolder, tensors: dict[str, Tensor], *, embeddings: Embeddings | None = None
+    folder: ModelFolder,
+    tensors: dict[str, Tensor],
+    *,
+    embeddings: Embeddings | None = None,
+    dtype: torch.dtype | None = None,
 ) -> CompactGenerator:
     """The generator of a checked folder whose tensors were read already.
 
@@ -262,8 +266,9 @@ def build_generator(
         folder: The folder.
         tensors: Its tensors.
         embeddings: Those of the folder's encoder, to be shared with it; None for its own.
+        dtype: Of the weights; None for what is fastest here.
     """
-    shape, dtype = shape_of(folder.config), fastest_dtype()
+    shape, dtype = shape_of(folder.config), dtype or fastest_dtype()
     with torch.device("meta"):
         reader = EncoderStack(shape, folder.config.encoder_layers)
         decoder = CopyDecoder(shape, folder.config.decoder_layers)
@@ -272,7 +277,7 @@ def build_generator(
     return CompactGenerator(
         folder.config,
         SubwordTokenizer.load(folder.path / "tokenizer.json"),
-        embeddings=build_embeddings(folder, tensors) if embeddings is None else embeddings,
+        embeddings=embeddings or build_embeddings(folder, tensors, dtype),
         reader=reader,
         decoder=decoder,
     )

@@ -76,12 +76,16 @@ class Parts:
     origin: "ModelFolder | TransformersRag | None" = None
 
 
-def load_parts(name: str | Path | None = None, *, device: str | None = None) -> Parts:
+def load_parts(
+    name: str | Path | None = None, *, device: str | None = None, exact: bool = False
+) -> Parts:
     """The parts of a model.
 
     Args:
         name: A folder, a hub id such as `facebook/rag-token-nq`, or None for the model that ships.
         device: Where they compute, see `model.placing`.
+        exact: Whether weights are what was stored, in float32 where they would be rounded to what
+            is fastest here. What learns begins with them.
 
     Raises:
         UsageError: There is no such device.
@@ -90,7 +94,10 @@ def load_parts(name: str | Path | None = None, *, device: str | None = None) -> 
         VersionError: A newer version wrote it.
     """
     where = device_named(device)
-    parts = _checkpoint(str(name)) if is_checkpoint(name) else _compact(open_folder(_folder(name)))
+    if is_checkpoint(name):
+        parts = _checkpoint(str(name))
+    else:
+        parts = _compact(open_folder(_folder(name)), torch.float32 if exact else None)
     if where is not None:
         place(parts.model, parts.encoder, where)
     return parts
@@ -135,10 +142,10 @@ def _folder(name: str | Path | None) -> Path | None:
     )
 
 
-def _compact(folder: ModelFolder) -> Parts:
+def _compact(folder: ModelFolder, dtype: torch.dtype | None) -> Parts:
     tensors, config = folder.tensors(), folder.config
-    encoder = build_encoder(folder, tensors)
-    generator = build_generator(folder, tensors, embeddings=encoder.embeddings)
+    encoder = build_encoder(folder, tensors, dtype=dtype)
+    generator = build_generator(folder, tensors, embeddings=encoder.embeddings, dtype=dtype)
     model = RagModel(
         generator,
         question_encoder=CompactVectors(encoder, side="questions"),

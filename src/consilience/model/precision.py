@@ -8,6 +8,7 @@ its last digits.
 """
 
 import warnings
+from copy import deepcopy
 from typing import Any, Literal, get_args
 
 import torch
@@ -48,7 +49,17 @@ def set_precision(model: RagModel, precision: Precision) -> None:
             hint="take bfloat16 or float16 there",
         )
     assert isinstance(model.generator, nn.Module)
+    _part(model.generator, [model.question_encoder, model.passage_encoder])
     _quantise(model.generator.float())
+
+
+def _part(generator: nn.Module, encoders: list[Any]) -> None:
+    """Give the generator its own of what it shares with the retriever, which keeps its numbers."""
+    modules = [one for one in encoders if isinstance(one, nn.Module)]
+    theirs = {id(weight) for one in modules for weight in one.parameters()}
+    for name, child in list(generator.named_children()):
+        if any(id(weight) in theirs for weight in child.parameters()):
+            setattr(generator, name, deepcopy(child))
 
 
 def _quantise(module: nn.Module) -> None:

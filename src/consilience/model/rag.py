@@ -71,7 +71,7 @@ class Rag:
             name: A folder that `save` wrote, a folder or hub id of a checkpoint of transformers'
                 RAG classes, or None for the model that ships with the package.
             precision: In which numbers it computes, see `model.precision`; None for what is fastest
-                on a processor without a loss.
+                on this processor. With `float32` no stored weight is rounded.
             device: Where it computes: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` for the accelerator
                 that torch finds; None for what `CONSILIENCE_DEVICE` says, else the processor.
 
@@ -81,7 +81,7 @@ class Rag:
             DamagedError: A file of it is missing or was changed.
             VersionError: A newer version wrote it.
         """
-        rag = cls(load_parts(name, device=device))
+        rag = cls(load_parts(name, device=device, exact=precision == "float32"))
         if precision is not None:
             set_precision(rag.model, precision)
         return rag

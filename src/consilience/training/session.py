@@ -96,7 +96,7 @@ class Session:
         start, words = starting_model(config, teacher=teacher, store=store, sets=sets, texts=plain)
         if words:
             say(f"{len(words)} new words, among them {', '.join(words[:10])}")
-        self.rag = Rag.load(start)
+        self.rag = Rag.load(start, precision="float32")
         prepare(self.rag, config)
         self._fit_vectors()
         self.index = None if store is None else PassageIndex(store)

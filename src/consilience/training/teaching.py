@@ -71,8 +71,7 @@ def opened_teacher(config: TrainConfig) -> Iterator[Teacher | None]:
     if name is None or config.store is None:
         yield None
         return
-    rag = Rag.load(None if name == SHIPPED else name)
-    rag.model.float()
+    rag = Rag.load(None if name == SHIPPED else name, precision="float32")
     with Store.open(config.store, create=False) as store:
         if rag.encoder is not None:
             require_fingerprint(store, rag.encoder)
