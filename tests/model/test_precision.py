@@ -59,6 +59,13 @@ def test_an_unknown_precision_lists_those_there_are(tiny_model_folder: Path) -> 
     assert caught.value.hint == "choose one of: float32, bfloat16, float16, int8"
 
 
+@pytest.fixture
+def halving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that multiplies bfloat16."""
+    for room in ("encoding", "generation"):
+        monkeypatch.setattr(f"consilience.{room}.compact.fastest_dtype", lambda: torch.bfloat16)
+
+
 def unrounded(path: Path) -> tuple[Path, dict[str, torch.Tensor]]:
     """A folder whose weights are not what bfloat16 can hold, and these."""
     words = tiny_tokenizer()
@@ -68,12 +75,11 @@ def unrounded(path: Path) -> tuple[Path, dict[str, torch.Tensor]]:
     return path, tensors
 
 
+@pytest.mark.usefixtures("halving")
 @pytest.mark.parametrize("precision", [None, "float32"])
 def test_what_learns_begins_with_the_weights_as_they_are_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision | None
+    tmp_path: Path, precision: Precision | None
 ) -> None:
-    for room in ("encoding", "generation"):
-        monkeypatch.setattr(f"consilience.{room}.compact.fastest_dtype", lambda: torch.bfloat16)
     folder, stored = unrounded(tmp_path / "model")
     rag = Rag.load(folder, precision=precision)
     found = dict(tensors_of(rag.parts))
@@ -85,11 +91,8 @@ def test_what_learns_begins_with_the_weights_as_they_are_stored(
     }
 
 
-def test_training_rounds_nothing_that_it_leaves_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for room in ("encoding", "generation"):
-        monkeypatch.setattr(f"consilience.{room}.compact.fastest_dtype", lambda: torch.bfloat16)
+@pytest.mark.usefixtures("halving")
+def test_training_rounds_nothing_that_it_leaves_alone(tmp_path: Path) -> None:
     folder, stored = unrounded(tmp_path / "model")
     data = tmp_path / "train.jsonl"
     line = {"question": "what is the fee", "answers": ["nine"], "context": "the fee is nine"}

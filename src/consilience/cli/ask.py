@@ -23,6 +23,7 @@ from consilience.cli.flags import (
     ModeName,
     Output,
     PerContributorFlag,
+    QuoteFlag,
     RerankFlag,
     StoreFlag,
     WhereFlag,
@@ -71,9 +72,7 @@ class Manner:
     ] = None
     beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 3
     max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
-    quote: Annotated[
-        bool, Option("--quote", help="Answer with a stretch of a passage, word for word.")
-    ] = False
+    quote: QuoteFlag = False
     answers: Annotated[int, Option(min=1, help="How many answers.")] = 1
     sample: Annotated[bool, Option("--sample", help="Draw answers instead of searching.")] = False
     temperature: Annotated[float, Option(help="Of --sample: lower is closer to the search.")] = 1.0

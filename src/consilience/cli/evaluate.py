@@ -20,6 +20,7 @@ from consilience.cli.flags import (
     ModelFlag,
     ModeName,
     Output,
+    QuoteFlag,
     StoreFlag,
 )
 from consilience.cli.opening import load_rag, open_store
@@ -62,9 +63,7 @@ class Asking:
     ] = None
     beams: Annotated[int, Option(min=1, help="Answers kept at each step; 1 is greedy.")] = 3
     max_new_tokens: Annotated[int, Option(min=1, help="The longest answer, in tokens.")] = 48
-    quote: Annotated[
-        bool, Option("--quote", help="Answer with a stretch of a passage, word for word.")
-    ] = False
+    quote: QuoteFlag = False
     access: AccessFlag = None
     evidence: Annotated[
         Literal["store", "context"],

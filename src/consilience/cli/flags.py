@@ -78,6 +78,10 @@ DiversityFlag = Annotated[
         show_default=False,
     ),
 ]
+QuoteFlag = Annotated[
+    bool, Option("--quote", help="Answer with a stretch of a passage, word for word.")
+]
+
 AccessFlag = Annotated[
     list[str] | None,
     Option(
