@@ -303,6 +303,13 @@ class TrainConfig:
         Literal["dense", "bm25", "hybrid"],
         Setting("How passages are found.", "如何检索段落。"),
     ] = "dense"
+    add_positive: Annotated[
+        bool,
+        Setting(
+            "Sum over the passage known to hold the answer too, where it was not found.",
+            "已知含答案的段落未被检索到时，也计入求和。",
+        ),
+    ] = False
     steps: Annotated[int, Setting("Optimiser steps.", "优化步数。", least=1)] = 1000
     batch: Annotated[int, Setting("Questions in a batch.", "每批问题数。", least=1)] = 8
     accumulate: Annotated[

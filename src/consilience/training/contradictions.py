@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from consilience.training.names import (
     CONTRASTIVE,
+    JOINT,
     OF_ENCODERS,
     OWN,
     PARTS,
@@ -30,6 +31,7 @@ def contradictions(config: "TrainConfig") -> Iterator[str]:
     yield from _without_teacher(config)
     yield from _without_new_vectors(config)
     yield from _without_hybrid(config)
+    yield from _without_proposals(config)
     yield from _without_fusion(config)
     yield from _without_questions(config)
     yield from _without_text(config)
@@ -122,6 +124,17 @@ def _without_hybrid(config: "TrainConfig") -> Iterator[str]:
         yield "hybrid_weights is in train, but refresh.mode proposed ranks by vectors alone"
     if config.distil.teacher is not None:
         yield "hybrid_weights is in train, but passages are those of distil.teacher"
+
+
+def _without_proposals(config: "TrainConfig") -> Iterator[str]:
+    """Among which passages the right one can be put, and to whom its place would mean something."""
+    if not config.add_positive:
+        return
+    if not config.active(JOINT):
+        yield "add_positive is on, but no objective sums over passages"
+    for part in ("hybrid_weights", "ranks"):
+        if part in config.train:
+            yield f"{part} in train is learned from what search finds, but add_positive is on"
 
 
 def _without_fusion(config: "TrainConfig") -> Iterator[str]:

@@ -73,7 +73,7 @@ class Measurement:
 
     def _batch(self, batch: Sequence[Example]) -> dict[str, list[float]]:
         work = Work(self.learner, batch)
-        found = {"loss": [float(self.learner.mixed(work).loss)] * len(batch)}
+        found = {"loss": [float(self.learner.mixed(work).loss.detach())] * len(batch)}
         if self.learner.index is not None and self.learner.texts is not None:
             found["recall@5"] = self._recalls(work)
         asked = [one for one in batch if one.answers and self._readable(one)]

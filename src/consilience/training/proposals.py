@@ -16,6 +16,7 @@ from torch import Tensor
 from consilience.documents import Passage
 from consilience.errors import UsageError
 from consilience.store import Store
+from consilience.training.examples import Example
 
 BLOCK = 131_072
 """Vectors compared at once; bounds the memory of a search."""
@@ -100,6 +101,12 @@ class PassageIndex:
         """The place of a passage by its name; None when the store does not hold it."""
         return self._place_of.get(passage_id)
 
+    def right(self, example: Example) -> list[int]:
+        """Places of the passages that are known to hold an example's answer; none may be there."""
+        own = [] if example.passage is None else [example.passage.id]
+        found = (self.place(name) for name in dict.fromkeys([*own, *example.positive_ids]))
+        return [place for place in found if place is not None]
+
     def passages(self, places: Sequence[int]) -> list[Passage]:
         """Passages by place."""
         numbers = [self._numbers[place] for place in places]
@@ -138,6 +145,29 @@ class PassageIndex:
             vectors: `[n, size]`.
         """
         self.vectors[places] = vectors.detach().float().cpu()
+
+
+def with_positives(places: Tensor, right: Sequence[Sequence[int]]) -> Tensor:
+    """Proposals, each with a passage that holds the answer.
+
+    Args:
+        places: Of what was found, best first, `[b, k]`; -1 where there are fewer than `k`.
+        right: Places of the passages that hold each answer, the best known first.
+
+    Returns:
+        The same where one of them was found or none is known; else the first of them stands in
+        the first empty place, and where there is none in the last.
+
+    Example:
+        >>> with_positives(torch.tensor([[4, 2], [4, 2], [4, -1]]), [[7, 2], [7], [7]]).tolist()
+        [[4, 2], [4, 7], [4, 7]]
+    """
+    rows = places.clone()
+    for row, known in zip(rows, right, strict=True):
+        if known and not set(known) & set(row.tolist()):
+            empty = (row < 0).nonzero().flatten().tolist()
+            row[empty[0] if empty else -1] = known[0]
+    return rows
 
 
 def _merge(scores: Tensor, places: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -112,6 +112,7 @@ class Session:
                 "no question of data.train can be learned from: none has an answer",
                 hint='give each line "answers", or "answers": [] for what has none',
             )
+        self._know_positives()
         self._rank()
         fit_states(self.learner, Work(self.learner, self.all_examples[:1]))
         self._take_texts(texts)
@@ -270,6 +271,7 @@ class Session:
             objectives=config.objectives,
             k=config.k,
             over=config.refresh.over if config.refresh.mode == "proposed" else 1,
+            add_positive=config.add_positive,
             moving=self.moving,
             temperature=config.temperature,
             lexical=None if config.mode == "dense" else self._found,
@@ -279,6 +281,17 @@ class Session:
             share=config.text.share,
             span=config.text.span,
         )
+
+    def _know_positives(self) -> None:
+        """Raise when passages are to be added, and the store holds none of them."""
+        if not self.config.add_positive or self.index is None:
+            return
+        if not any(map(self.index.right, self.all_examples)):
+            raise UsageError(
+                f"add_positive is on, and the store {self.config.store} holds the passage of none "
+                f"of {len(self.all_examples)} questions",
+                hint="name passages of the store under positive_ids, or leave add_positive out",
+            )
 
     def _found(self, questions: Sequence[str], k: int) -> Tensor:
         """Places of passages as a retriever finds them, `[b, k]`, -1 where there are fewer."""

@@ -27,7 +27,7 @@ from consilience.training.examples import Example
 from consilience.training.hybrid import ByWords, Candidates, depth_of, united
 from consilience.training.names import ObjectiveName
 from consilience.training.objectives.joint import Alignment
-from consilience.training.proposals import PassageIndex, Proposals
+from consilience.training.proposals import PassageIndex, Proposals, with_positives
 
 if TYPE_CHECKING:
     from consilience.training.learner import Learner
@@ -57,6 +57,7 @@ class LearnerOptions:
         objectives: Weights by name.
         k: Passages that a question proposes.
         over: Passages that are looked at anew for each one that is kept; 1 for none.
+        add_positive: Whether the passage that is known to hold the answer is always among them.
         moving: Whether the passage encoder learns.
         temperature: Of the contrastive scores.
         alignment: Of the distillations from generator to retriever.
@@ -72,6 +73,7 @@ class LearnerOptions:
     objectives: Mapping[ObjectiveName, float]
     k: int = 5
     over: int = 1
+    add_positive: bool = False
     moving: bool = False
     temperature: float = 0.05
     alignment: Alignment = ALIGNMENT
@@ -151,7 +153,15 @@ class Work:
 
     @cached_property
     def proposals(self) -> Proposals:
-        """Of every question."""
+        """Of every question; while it learns with its positive, where that is asked for."""
+        if not (self.options.add_positive and self.learner.training):
+            return self.searched
+        index: PassageIndex = _needed(self.learner.index, "index")
+        return index.at(with_positives(self.searched.places, [*map(index.right, self.batch)]))
+
+    @cached_property
+    def searched(self) -> Proposals:
+        """What was found for every question."""
         index: PassageIndex = _needed(self.learner.index, "index")
         if self.teacher is not None:
             return index.at(self.teacher.proposals.places)
@@ -373,7 +383,7 @@ class Work:
         if "scores" not in self.__dict__:
             return None
         prior = log_prior(self.scores.detach(), self.model.temperature.detach())
-        return retrieved(self.proposals.places.tolist(), prior)
+        return retrieved(self.searched.places.tolist(), prior)
 
 
 def _needed(part: Any, name: str) -> Any:
