@@ -199,6 +199,37 @@ class TestTargets:
         (expected,) = torch.autograd.grad(exact.sum(), whole)
         torch.testing.assert_close(of.grad.float(), expected, atol=0.1, rtol=0.1)
 
+    def test_under_autocast_states_of_float32_are_multiplied_in_its_type(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        multiplied: set[torch.dtype] = set()
+        write = heads._write_product
+
+        def noted(out: Tensor, left: Tensor, right: Tensor) -> None:
+            multiplied.update((left.dtype, right.dtype))
+            write(out, left, right)
+
+        monkeypatch.setattr(heads, "_write_product", noted)
+        head, ids, of = made(300), targets(300), states(STEPS).requires_grad_()
+        exact, _ = plain(of, head, ids)
+        with torch.autocast("cpu", torch.bfloat16):
+            log_probs = score_targets(of, ids, head).log_probs
+        assert multiplied == {torch.bfloat16}
+        torch.testing.assert_close(log_probs, exact, atol=0.1, rtol=0.02)
+        (wanted,) = torch.autograd.grad(exact.sum(), of)
+        log_probs.sum().backward()
+        assert multiplied == {torch.bfloat16}
+        assert of.grad is not None
+        assert of.grad.dtype == torch.float32
+        torch.testing.assert_close(of.grad, wanted, atol=0.1, rtol=0.1)
+
+    def test_without_autocast_they_stay_as_they_are(self) -> None:
+        head, ids, of = made(300), targets(300), states(STEPS).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=False):
+            log_probs = score_targets(of, ids, head).log_probs
+        exact, _ = plain(of, head, ids)
+        torch.testing.assert_close(log_probs, exact, atol=1e-5, rtol=1e-5)
+
     def test_never_are_all_logits_in_memory(self) -> None:
         v = 2000
         head, of = made(v), states(STEPS).requires_grad_()

@@ -188,7 +188,7 @@ def score_targets(
         Float32, or float64 for states of float64.
     """
     places = _wanted(targets, mask)
-    wanted = head.prepare(states).flatten(0, 1)[places]
+    wanted = _as_multiplied(head.prepare(states).flatten(0, 1)[places])
     scored = _TargetLogProbs.apply(  # type: ignore[no-untyped-call]
         wanted, head.weight, head.bias, targets.flatten()[places], with_sums
     )
@@ -197,6 +197,14 @@ def score_targets(
     )
     assert log_probs is not None
     return TargetScores(log_probs, sums)
+
+
+def _as_multiplied(states: Tensor) -> Tensor:
+    """States in the type that products have here, which autocast says if it is on."""
+    kind = states.device.type
+    if not torch.is_autocast_enabled(kind) or states.dtype == torch.float64:
+        return states
+    return states.to(torch.get_autocast_dtype(kind))
 
 
 def _wanted(targets: Tensor, mask: Tensor | None) -> Tensor:
@@ -287,16 +295,16 @@ class _Logits:
             (min(self._size, weight.shape[0]), states.shape[0]), dtype=self.dtype
         )
 
-    def tiles(self) -> Iterator[tuple[slice, Tensor]]:
-        """Tiles and their logits `[tile, m]`, which the next tile overwrites."""
+    def tiles(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Tiles, their rows of the weight as they are multiplied, and their logits `[tile, m]`.
+
+        The next tile overwrites the logits.
+        """
         for tile in _slices(self.weight.shape[0], self._size):
             out = self._out[: tile.stop - tile.start]
-            _product(self.rows(tile), _of(self.bias, tile), self._ready, out)
-            yield tile, out
-
-    def rows(self, tile: slice) -> Tensor:
-        """The rows of the weight, in the type of the states."""
-        return self.weight[tile].to(self.states.dtype)
+            rows = self.weight[tile].to(self.states.dtype)
+            _product(rows, _of(self.bias, tile), self._ready, out)
+            yield tile, rows, out
 
     def inside(self, tile: slice) -> tuple[Tensor, Tensor]:
         """The targets that stand in a tile: their rows there, and their positions."""
@@ -310,7 +318,7 @@ def _sweep(states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor)
     logits = _Logits(states, weight, bias, targets)
     zeros = torch.zeros(targets.shape, dtype=logits.dtype, device=targets.device)
     greatest, total, chosen, sums = zeros - torch.inf, zeros, zeros.clone(), zeros.clone()
-    for tile, values in logits.tiles():
+    for tile, _, values in logits.tiles():
         row, position = logits.inside(tile)
         chosen[position] = values[row, position]
         sums += values.sum(0)
@@ -329,7 +337,7 @@ def _gradients(
     to_weight = torch.empty_like(weight) if wanted.weight else None
     to_bias = torch.empty_like(bias) if bias is not None and wanted.bias else None
     falling = -(to_log_probs + weight.shape[0] * to_sums)
-    for tile, values in logits.tiles():
+    for tile, rows, values in logits.tiles():
         to_logits = values.sub_(normaliser).exp_().mul_(falling).add_(to_sums)
         row, position = logits.inside(tile)
         to_logits[row, position] += to_log_probs[position]
@@ -339,7 +347,7 @@ def _gradients(
         if to_weight is not None:
             _write_product(to_weight[tile], rounded, states)
         if to_states is not None:
-            _add_product(to_states, rounded.t(), logits.rows(tile))
+            _add_product(to_states, rounded.t(), rows)
     return None if to_states is None else to_states.to(states.dtype), to_weight, to_bias
 
 
