@@ -48,6 +48,14 @@ def test_search_and_ask_say_what_the_api_says(service: Service) -> None:
         assert answer[name] == asked[name]
 
 
+def test_an_answer_may_be_wanted_word_for_word(service: Service) -> None:
+    answer = called(service, "ask", question=ASKED, quote=True).structured_content
+    client, _ = client_of(service)
+    asked = client.post("/v1/ask", json={"question": ASKED, "k": 5, "quote": True}).json()
+    free = called(service, "ask", question=ASKED).structured_content
+    assert answer["answer"] == asked["answer"] != free["answer"]
+
+
 def test_a_filter_confines_both(service: Service) -> None:
     where = {"source": "请假.txt"}
     for tool in ("search", "ask"):

@@ -78,6 +78,15 @@ def test_a_completion_is_the_answer_with_its_evidence(server: Server) -> None:
     assert done.usage.completion_tokens == len(asked["tokens"])
 
 
+def test_an_answer_may_be_wanted_word_for_word(server: Server) -> None:
+    wanted = {"consilience": {"k": 2, "quote": True}}
+    quoted = server.chat(("user", ASKED), extra_body=wanted).choices[0].message.content
+    free = server.chat(("user", ASKED), extra_body={"consilience": {"k": 2}})
+    asked = told(server.service, k=2, quote=True)
+    assert quoted == (asked["answer"] or "The documents do not say.")
+    assert quoted != free.choices[0].message.content
+
+
 def test_a_stream_ends_with_the_same_answer(server: Server) -> None:
     whole = server.chat(("user", ASKED))
     stream = server.chat(("user", ASKED), stream=True, stream_options={"include_usage": True})

@@ -81,6 +81,7 @@ class Extension(Strict):
     mode: ModeName | None = None
     fusion: FusionName = "sequence"
     where: Conditions = Field(default_factory=dict)
+    quote: bool = False
     explain: bool = False
 
 

@@ -36,6 +36,9 @@ ModeName = Annotated[
     Literal["bm25", "dense", "hybrid"] | None,
     Field(description="By words, by meaning, or by both; none for what suits the model."),
 ]
+WordForWord = Annotated[
+    bool, Field(description="Answer with a stretch of one passage, word for word.")
+]
 Conditions = Annotated[
     dict[str, str] | None,
     Field(description='Only these documents: {"source": "handbook/", "language": "zh"}.'),
@@ -74,12 +77,16 @@ def _tools(service: Service) -> tuple[Callable[..., Awaitable[dict[str, Any]]], 
         return {"hits": [hit_document(hit) for hit in hits]}
 
     async def ask(
-        question: QuestionText, k: Many = 5, mode: ModeName = None, where: Conditions = None
+        question: QuestionText,
+        k: Many = 5,
+        mode: ModeName = None,
+        where: Conditions = None,
+        quote: WordForWord = False,
     ) -> dict[str, Any]:
         """Answer a question from the user's documents, with the passages that carry the answer."""
         async with _told():
             filters = await service.work(service.where, OWNER, where or {})
-            options = ask_options(OWNER, k=k, mode=mode, where=filters)
+            options = ask_options(OWNER, k=k, mode=mode, where=filters, quote=quote)
             return await _answered(service.desk.submit(question, options))
 
     async def read_passage(

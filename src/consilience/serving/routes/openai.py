@@ -136,6 +136,7 @@ def _options(service: Service, subject: Subject, body: ChatRequest, talk: Talk) 
         k=asked.k,
         mode=asked.mode,
         fusion=asked.fusion,
+        quote=asked.quote,
         history=tuple(Turn(*turn) for turn in talk.turns),
         **how,
     )
