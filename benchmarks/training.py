@@ -149,8 +149,8 @@ def losses(folder: Path, data: Path, scale: Scale, options: argparse.Namespace) 
         f"the model in {options.start.name}"
         if options.start
         else (
-            "the model that ships, but for a question encoder of its own whose last "
-            f"{options.blank} of its layers were drawn anew"
+            "the model that ships, but for a question encoder of its own, of which the last layers "
+            f"({options.blank}) were drawn anew"
         )
     )
     how = (
