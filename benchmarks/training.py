@@ -4,14 +4,15 @@ steps: a step of joint training, the passages being found, beside transformers' 
 same random weights: loss, gradients, AdamW. Each library has a process of its own, they take turns,
 and the losses of every step are compared.
 
-losses: every joint loss on the same questions, from the same small model, for the same seconds of
-the processor. The seconds are those of the whole process from the moment at which a row begins:
+losses: every joint loss on the same questions, from the same model, which reads well and finds
+badly, for the same seconds of the processor. The seconds are those of the whole process from the moment at which a row begins:
 loading, looking for hard negatives, retrieval and its refresh included.
 
-distil: a student of a third of the parameters, before and after it was taught, and its teacher.
+distil: students of a third and of three quarters of the parameters, before and after they were
+taught, and their teacher.
 
-chinese: a model that was trained on English, and one of random weights, learn Chinese from a
-quarter of the examples; points along the way.
+chinese: a model that was trained on English learns Chinese from a quarter of the examples, and one
+of random weights from all; points along the way.
 
 Answers of a row are given the way in which it was trained. Intervals are bootstrapped over the
 questions. A part that is run again replaces its own section of the page and no other.
@@ -71,11 +72,17 @@ RETRIEVED = ["question_encoder", "generator", "temperature"]
 EVERYTHING = ["question_encoder", "passage_encoder", "generator", "temperature"]
 STUDENT: dict[str, Any] = {
     "objectives": {"distil": 1.0, "distil_posterior": 1.0, "distil_states": 1.0, "sequence": 0.5},
-    "distil": {"teacher": SHIPPED, "hidden_size": 192},
     "train": EVERYTHING,
     "refresh": {"mode": "synchronous", "every": 500},
-    "learning_rate": 5e-4,
+    "k": 3,
+    "warmup": 10,
 }
+STUDENTS: Mapping[str, tuple[Mapping[str, Any], float]] = {
+    "half as wide": ({"hidden_size": 192}, 5e-4),
+    "4 and 2 layers": ({"encoder_layers": 4, "decoder_layers": 2}, 1e-4),
+}
+"""Sizes of students by name, and the rates that they learn with: a narrow one begins from nearly
+nothing, and one with fewer layers would lose what it has."""
 FROM_TEXTS: dict[str, Any] = {
     "objectives": {"reader": 1.0, "info_nce": 1.0},
     "train": EVERYTHING,
@@ -192,25 +199,43 @@ def gains(row: Row, generator_only: Row, start: Row) -> tuple[str, str]:
 
 
 def distil(folder: Path, data: Path, scale: Scale, options: argparse.Namespace) -> str:
-    """The section of the student."""
+    """The section of the students."""
     del options
-    bench = Bench(folder, task_of(data / "squad_v11", scale), scale)
-    untaught = cut_student(
-        Rag.load(), DistilSettings(SHIPPED, hidden_size=192), folder / "untaught"
+    source = data / "squad_v11"
+    bench = Bench(folder / "teacher", task_of(source, scale), scale)
+    store = bench.store_for(None)
+    whole = parameters(None)
+    teacher = bench.measured(
+        "teacher, the model that ships", None, store=store, note=f"{whole:,} (100 %)"
     )
-    rows = [
-        bench.measured("teacher, the model that ships", None, note=f"{parameters(None):,}"),
-        bench.measured("student, cut", untaught, note=f"{parameters(untaught):,}"),
+    pairs = at_once(scale, partial(student, folder, source, scale, store, whole), list(STUDENTS))
+    kept = [
+        f"{name}: {statistics.fmean(taught.f1) / max(1e-9, statistics.fmean(teacher.f1)):.0%}"
+        for name, (_, taught) in zip(STUDENTS, pairs, strict=True)
     ]
-    (model,), seen = bench.trained(STUDENT | {"store": str(bench.store_for(None))})
-    rows.append(bench.measured("student, taught", model, seen=seen, note=f"{parameters(model):,}"))
-    share = statistics.fmean(rows[2].f1) / max(1e-9, statistics.fmean(rows[0].f1))
     how = (
         f"squad_v11: {len(bench.task.passages):,} paragraphs, {len(bench.task.dev)} dev questions, "
-        f"{scale.told()}. The student learns from the train questions what its teacher's sum says "
-        f"of every word, and has {share:.0%} of its F1."
+        f"{scale.told()}. The students learn from the train questions what their teacher's sum "
+        f"says of every word, over {STUDENT['k']} passages. They have so much of its F1: "
+        f"{', '.join(kept)}."
     )
-    return section("A student and its teacher", how, table(rows, note="parameters"))
+    rows = [teacher, *chain.from_iterable(pairs)]
+    return section("Students and their teacher", how, table(rows, note="parameters"))
+
+
+def student(
+    folder: Path, source: Path, scale: Scale, store: Path, whole: int, name: str
+) -> tuple[Row, Row]:
+    """A student as it was cut, and as it was taught."""
+    sizes, rate = STUDENTS[name]
+    bench = Bench(folder / name.replace(" ", "-"), task_of(source, scale), scale)
+    cut = cut_student(Rag.load(), DistilSettings(SHIPPED, **sizes), bench.folder / "cut")
+    count = parameters(cut)
+    note = f"{count:,} ({count / whole:.0%})"
+    before = bench.measured(f"{name}, cut", cut, note=note)
+    asked = {"distil": {"teacher": SHIPPED, **sizes}, "learning_rate": rate, "store": str(store)}
+    (model,), seen = bench.trained(STUDENT | asked)
+    return before, bench.measured(f"{name}, taught", model, seen=seen, note=note)
 
 
 def chinese(folder: Path, data: Path, scale: Scale, options: argparse.Namespace) -> str:
