@@ -5,8 +5,9 @@ same random weights: loss, gradients, AdamW. Each library has a process of its o
 and the losses of every step are compared.
 
 losses: every joint loss on the same questions, from the same model, which reads well and finds
-badly, for the same seconds of the processor. The seconds are those of the whole process from the moment at which a row begins:
-loading, looking for hard negatives, retrieval and its refresh included.
+badly, for the same seconds of the processor. The seconds are those of the whole process from the
+moment at which a row begins: loading, looking for hard negatives, retrieval and its refresh
+included.
 
 distil: students of a third and of three quarters of the parameters, before and after they were
 taught, and their teacher.
