@@ -79,10 +79,10 @@ class Scale:
         """Threads of a row."""
         return max(1, self.threads // self.jobs)
 
-    def told(self) -> str:
+    def told(self, batch: int = COMMON["batch"]) -> str:
         """As the page says it."""
         return (
-            f"{self.minutes:g} minutes of the processor a row, batches of {COMMON['batch']}, "
+            f"{self.minutes:g} minutes of the processor a row, batches of {batch}, "
             f"seed {self.seed}, {self.precision}, {platform.machine()}, "
             f"{self.jobs} rows at once with {self.each} of {self.threads} threads each"
         )
