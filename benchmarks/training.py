@@ -258,9 +258,9 @@ def chinese(folder: Path, data: Path, scale: Scale, options: argparse.Namespace)
         f"cmrc2018: the English model learns from {starts[ENGLISH][1]:,} questions, a quarter of "
         f"what there is, the other from all {starts[RANDOM][1]:,}; {len(task.passages):,} "
         f"paragraphs, {len(task.dev)} dev questions, {scale.told(FROM_TEXTS['batch'])}; "
-        f"everything moves. The English model is {before}. Both have the shape and the vocabulary of the model that ships. EM "
-        "and F1 are those of reading the right paragraph, recall is that of vectors among all. "
-        "Examples at a mark are a share of those at the end, repeats included. At the end the "
+        f"everything moves. The English model is {before}. Both have the shape and the vocabulary "
+        "of the model that ships. EM and F1 are those of reading the right paragraph, recall is "
+        "that of vectors among all. Examples at a mark are a share of those at the end, repeats included. At the end the "
         f"English model has an F1 of {mean(transferred.f1)}, the other {mean(nothing_known.f1)}."
     )
     rows = list(chain.from_iterable(curves))
