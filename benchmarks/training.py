@@ -261,7 +261,8 @@ def chinese(folder: Path, data: Path, scale: Scale, options: argparse.Namespace)
         f"everything moves. The English model is {before}. Both have the shape and the vocabulary "
         "of the model that ships. EM and F1 are those of reading the right paragraph, recall is "
         "that of vectors among all. Examples at a mark are a share of those at the end, repeats "
-        f"included. At the end the English model has an F1 of {mean(transferred.f1)}, the other {mean(nothing_known.f1)}."
+        f"included. At the end the English model has an F1 of {mean(transferred.f1)}, the other "
+        f"{mean(nothing_known.f1)}."
     )
     rows = list(chain.from_iterable(curves))
     title = "Chinese from English and from nothing"
