@@ -65,7 +65,12 @@ def test_no_passages_have_no_scores(kind: str, cross_encoder: Path, multi_vector
 
 
 @pytest.mark.parametrize("name", ["nowhere", "no/such/folder", "../x"])
-def test_a_model_that_is_not_there_is_missing(name: str) -> None:
+def test_a_model_that_is_not_there_is_missing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    monkeypatch.chdir(inside)  # nobody knows what lies beside the folder that tests are run in
     with pytest.raises(MissingError) as error:
         open_reranker(f"cross-encoder:{name}")
     assert error.value.message == f"there is no model folder {name!r}"
