@@ -234,8 +234,8 @@ def student(
     count = parameters(cut)
     note = f"{count:,} ({count / whole:.0%})"
     before = bench.measured(f"{name}, cut", cut, note=note)
-    asked = {"distil": {"teacher": SHIPPED, **sizes}, "learning_rate": rate, "store": str(store)}
-    (model,), seen = bench.trained(STUDENT | asked)
+    asked = {"model": str(cut), "learning_rate": rate, "store": str(store)}
+    (model,), seen = bench.trained(STUDENT | {"distil": {"teacher": SHIPPED}} | asked)
     return before, bench.measured(f"{name}, taught", model, seen=seen, note=note)
 
 

@@ -91,9 +91,10 @@ def attend(
         # T5 has no positions across texts and hands zeros on, which would cost a mask per head.
         position_bias = None
     step = _STEP.get()
-    if step is None and _written_out(query):
-        return _attended_out(module, query, key, value, attention_mask, position_bias, kwargs), None
     if step is None:
+        if _written_out(query):
+            out = _attended_out(module, query, key, value, attention_mask, position_bias, kwargs)
+            return out, None
         out, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, position_bias=position_bias, **kwargs
         )
