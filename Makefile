@@ -1,7 +1,7 @@
 # Every task of this repository. `make help` lists them; each runs in the clone and nowhere else.
 #
-# Two environments share one folder, .venv: the runtime (make demo) and, on top of it, the tools
-# that check the code (make test). A stamp remembers each; it is older than its lock when the lock
+# Two environments share one folder, .venv: the program (make demo: what asking, serving, training
+# and evaluating need) and, on top of it, the tools that check the code (make test). A stamp remembers each; it is older than its lock when the lock
 # has changed, and only then is anything installed again.
 
 PYTHON ?= python3
@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
+LOCKS := requirements.lock requirements-serve.lock requirements-learn.lock
 PIP := $(BIN)/python -m pip install -qq
 
 # An index for torch alone, for instance the one with builds for the processor only, which are ten
@@ -33,7 +34,7 @@ export PIP_NO_COMPILE := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types layers corpus tests bench bench-model format lock pictures picture start-model clean
+.PHONY: help demo test lint types layers corpus tests mutants bench bench-model format lock pictures picture start-model clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +66,9 @@ corpus: $(TOOLS) ## Check that the example documents are what their manuscripts 
 tests: $(TOOLS) ## Run the test suite
 	@echo "Tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+mutants: $(TOOLS) ## Break the code place by place and see that its tests notice (ARGS="model web": these)
+	@$(BIN)/python tools/mutants.py $(ARGS)
 
 bench: $(TOOLS) ## Measure, and write the tables in docs/benchmarks (DATA=folder of open data sets)
 	@echo "Answers over the example corpus"
@@ -122,11 +126,11 @@ $(BIN)/python:
 
 # torch comes first and with its own dependencies, which differ from build to build; everything
 # else is in the lock and asks for nothing beyond it.
-$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+$(RUNTIME): $(LOCKS) pyproject.toml | $(BIN)/python
 	@echo "Installing torch"
 	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c requirements.lock "$$(grep '^torch==' requirements.lock)"
-	@echo "Installing the other packages of requirements.lock"
-	@$(PIP) --no-deps -r requirements.lock
+	@echo "Installing the other packages that are locked"
+	@$(PIP) --no-deps $(LOCKS:%=-r %)
 	@echo "Installing consilience from this folder"
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@

@@ -141,6 +141,7 @@ def _strings(table: object, *path: str) -> list[str]:
 
 EXTRAS = {
     "requirements-serve.lock": ("serve", "mcp", "postgres", "elasticsearch", "opensearch"),
+    "requirements-learn.lock": ("train", "evaluation"),
     "requirements-dev.lock": ("dev",),
 }
 """The extras that each further lock holds, by file name."""
@@ -148,6 +149,7 @@ EXTRAS = {
 PURPOSES = {
     "requirements.lock": "What consilience needs to run, and to be installed from a clone.",
     "requirements-serve.lock": "What `consilience serve` needs beyond requirements.lock.",
+    "requirements-learn.lock": "What training and evaluation need beyond requirements.lock.",
     "requirements-dev.lock": "What `make test` needs beyond requirements.lock.",
 }
 

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from tools.lock import Installed, LockError, closure, locks, pins, rendered
+from tools.lock import EXTRAS, Installed, LockError, closure, locks, pins, rendered
 
 from tests.house.tree import ROOT
 
@@ -38,20 +38,21 @@ def test_the_development_lock_satisfies_the_project(line: str) -> None:
     assert wanted.specifier.contains(both[canonicalize_name(wanted.name)])
 
 
-SERVING = [
-    line
-    for extra in ("serve", "mcp", "postgres", "elasticsearch", "opensearch")
+FURTHER = [
+    (lock, line)
+    for lock in ("requirements-serve.lock", "requirements-learn.lock")
+    for extra in EXTRAS[lock]
     for line in PROJECT["project"]["optional-dependencies"][extra]
 ]
 
 
-@pytest.mark.parametrize("line", SERVING)
-def test_the_serving_lock_satisfies_the_project_and_repeats_no_version(line: str) -> None:
+@pytest.mark.parametrize(("lock", "line"), FURTHER)
+def test_a_further_lock_satisfies_the_project_and_repeats_no_version(lock: str, line: str) -> None:
     wanted = Requirement(line)
-    serving, tools = locked("requirements-serve.lock"), locked("requirements-dev.lock")
-    both = locked("requirements.lock") | serving
+    further, tools = locked(lock), locked("requirements-dev.lock")
+    both = locked("requirements.lock") | further
     assert wanted.specifier.contains(both[canonicalize_name(wanted.name)])
-    assert all(tools[name] == version for name, version in serving.items())
+    assert all(tools[name] == version for name, version in further.items())
 
 
 def test_torch_is_pinned_without_a_build() -> None:

@@ -14,6 +14,7 @@ from consilience.cli.evaluate import counted
 from consilience.cli.flags import Output
 from consilience.cli.screen import Screen, safe
 from consilience.training.config import TrainConfig
+from consilience.training.packages import require_packages
 from consilience.training.processes import is_first
 from consilience.training.settings import read_settings
 
@@ -44,6 +45,7 @@ def train(
 def run_config(settings: TrainConfig, output: Output) -> int:
     """Train as settings say, with progress, and tell what came of it."""
     screen = Screen(output)
+    require_packages(settings.report_to)
     with screen.working(screen.words.loading):
         from consilience.training.run import train as run
     with counted(screen) as progress:

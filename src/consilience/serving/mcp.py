@@ -55,7 +55,7 @@ def mcp_server(service: Service) -> "MCPServer":
         from mcp.server import MCPServer
     except ImportError as error:
         raise DependencyError(
-            "serving agents needs the package mcp", hint="pip install 'consilience[mcp]'"
+            "serving agents needs the package mcp", hint="pip install 'consilience[serve,mcp]'"
         ) from error
     server = MCPServer(
         "consilience", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING"

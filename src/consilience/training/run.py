@@ -20,13 +20,12 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from consilience.errors import DependencyError, UsageError
+from consilience.errors import UsageError
 from consilience.questions import Question, read_questions
 from consilience.training.card import card_of
 from consilience.training.checkpoint import latest_checkpoint
@@ -35,6 +34,7 @@ from consilience.training.config import TrainConfig
 from consilience.training.heads import keep_heads
 from consilience.training.opening import opened_store
 from consilience.training.optimising import arguments
+from consilience.training.packages import require_packages
 from consilience.training.preparing import merge_adapters
 from consilience.training.processes import is_first, require_shareable
 from consilience.training.session import Say, Session, current_encoder
@@ -98,7 +98,7 @@ def train(
         DocumentError: A question file that cannot be read.
         ConsilienceError: Retrieval collapsed, and `collapse.action` is stop.
     """
-    _require_packages(config)
+    require_packages(config.report_to)
     require_shareable(config)
     sets = [read_questions(path) for path in config.data.train]
     dev = [question for path in config.data.dev for question in read_questions(path)]
@@ -236,12 +236,3 @@ def _same_settings(config: TrainConfig) -> None:
                 hint="choose another output folder, or delete this one",
             )
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _require_packages(config: TrainConfig) -> None:
-    wanted = ["accelerate", *(["tensorboard"] if "tensorboard" in config.report_to else [])]
-    missing = [name for name in wanted if find_spec(name) is None]
-    if missing:
-        raise DependencyError(
-            f"training needs the package {missing[0]}", hint="pip install 'consilience[train]'"
-        )
