@@ -280,7 +280,16 @@ class Joining(Protocol):
         ...
 
 
-class TrainableGenerator(Generator, Protocol):
+@runtime_checkable
+class Tokenising(Protocol):
+    """A generator that knows the ids of a text."""
+
+    def answer_ids(self, text: str) -> list[int]:
+        """An answer as the ids that are learned: without the start token, with the end."""
+        ...
+
+
+class TrainableGenerator(Generator, Tokenising, Protocol):
     """A generator that gradients pass through; what `RagModel` sums over.
 
     `Memory` is what `memorise` makes; `read` is `memorise(rows(pairs))` without gradient, and the
@@ -289,10 +298,6 @@ class TrainableGenerator(Generator, Protocol):
 
     def rows(self, pairs: Sequence[Pair]) -> "TokenRows":
         """Pairs as padded ids, one row each, each within the window."""
-        ...
-
-    def answer_ids(self, text: str) -> list[int]:
-        """An answer as the ids that are learned: without the start token, with the end."""
         ...
 
     def memorise(self, rows: "TokenRows") -> Any:

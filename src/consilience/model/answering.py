@@ -173,8 +173,10 @@ def _source(shares: Shares, quotes: Quotes, length: int, *, whole: bool) -> int 
 
 def _text(best: Decoded, source: int | None, quotes: Quotes, generator: Generator) -> str:
     """The answer as its source spells it, else as the vocabulary does."""
-    if source is None:
-        return best.text(generator)
+    written = best.text(generator).rstrip()
+    # A stop string may begin inside the last token, of which a passage has the whole.
+    if source is None or (best.stopped_text is not None and generator.decode(best.ids) != written):
+        return written
     return spelling(quotes[source], len(best.ids))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from consilience.generation import Generator
 from consilience.model.decoding.opening import Opening, Prospect
 from consilience.model.decoding.options import DecodingOptions, Sum
+from consilience.model.decoding.stopping import Stops
 from consilience.model.fusion import answer_posterior, log_likelihood, token_posteriors
 
 
@@ -136,15 +137,12 @@ def shown(one: Finished, generator: Generator) -> tuple[list[int], str | None]:
     ids = one.ids[: len(one.ids) - one.ended]
     if one.stopped_by is None:
         return ids, None
-    text = before_stop(generator.decode(ids), one.stopped_by)
+    text = Stops(generator, (one.stopped_by,)).before(generator.decode(ids))
+    # The space before a stop string is no token of its own in a vocabulary of words.
+    least = len(text.rstrip())
     lengths = (len(generator.decode(ids[:count])) for count in range(len(ids)))
-    enough = next((count for count, length in enumerate(lengths) if length >= len(text)), len(ids))
+    enough = next((count for count, length in enumerate(lengths) if length >= least), len(ids))
     return ids[:enough], text
-
-
-def before_stop(text: str, stop: str) -> str:
-    """Text up to where a stop string begins."""
-    return text.split(stop, 1)[0]
 
 
 def pad_answers(answers: Sequence[Sequence[int]], *, end: int) -> Tensor:

@@ -28,8 +28,9 @@ from consilience.model.decoding.frontier import DEAD, Frontier
 from consilience.model.decoding.options import DecodingOptions
 from consilience.model.decoding.processors import processed, rules_of
 from consilience.model.decoding.quoting import Quotable
-from consilience.model.decoding.result import Finished, before_stop
+from consilience.model.decoding.result import Finished
 from consilience.model.decoding.sampling import Draws
+from consilience.model.decoding.stopping import Stops
 
 
 class Search:
@@ -61,6 +62,7 @@ class Search:
         self._rules = rules_of(options, generator)
         self._opening = torch.tensor(options.opening, dtype=torch.long, device=generator.device)
         self._draws = Draws(options)
+        self._stop_strings = Stops(generator, options.stop)
         self._quotable: Quotable | None = None
         if options.quote:
             self._quotable = Quotable.of(generator, memory, questions=len(log_weights))
@@ -192,9 +194,9 @@ class Search:
         found = {}
         for s, i in (self.frontier.scores > DEAD).nonzero().tolist():
             text = self.generator.decode(self.frontier.ids[s, i].tolist())
-            here = [stop for stop in self.options.stop if stop in text]
-            if here:
-                found[s, i] = min(here, key=lambda stop: len(before_stop(text, stop)))
+            stop = self._stop_strings.first(text)
+            if stop is not None:
+                found[s, i] = stop
         return found
 
     def _finish(self, s: int, i: int, *, ended: bool, stop: str | None) -> Finished:

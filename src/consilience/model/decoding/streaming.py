@@ -18,6 +18,7 @@ from consilience.model.decoding.answers import begin_search, check_ids
 from consilience.model.decoding.opening import open_answers
 from consilience.model.decoding.options import DecodingOptions
 from consilience.model.decoding.result import Decoded, decoded, posteriors
+from consilience.model.decoding.stopping import Stops
 
 PART = "\N{REPLACEMENT CHARACTER}"
 """What tokenizers of bytes write for the bytes of an unfinished character."""
@@ -180,6 +181,7 @@ class _Shown:
 
     def __init__(self, generator: Generator, log_weights: Tensor, options: DecodingOptions) -> None:
         self._generator, self._log_weights, self._options = generator, log_weights, options
+        self._stops = Stops(generator, options.stop)
         self._count, self._text = 0, ""
 
     def more(self, ids: list[int], given: Tensor) -> Iterator[Written]:
@@ -213,9 +215,4 @@ class _Shown:
 
     def _stays(self, text: str) -> bool:
         """Whether text neither ends inside a character nor holds what may become a stop."""
-        if text.endswith(PART):
-            return False
-        return not any(
-            stop in text or any(text.endswith(stop[:n]) for n in range(1, len(stop)))
-            for stop in self._options.stop
-        )
+        return not (text.endswith(PART) or self._stops.may_begin(text))
