@@ -6,7 +6,8 @@ work's things go into it, and what happens to questions that it has nothing to s
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -42,12 +43,20 @@ def reader(work: Work) -> Tensor:
         return work.model.log_temperature * 0.0
     part = Work(work.learner, known)
     passages = [example.passage for example in known if example.passage is not None]
-    return -part.answered(part.read([one.question for one in known], passages)).mean()
+    return part.unlikely(part.read([one.question for one in known], passages)).mean()
 
 
 def fid(work: Work) -> Tensor:
     """-log p(y | x, all passages): Fusion-in-Decoder, in nats an answer."""
-    return -work.answered(work.joined).mean()
+    return work.unlikely(work.joined).mean()
+
+
+def summed(work: Work, fusion: Literal["sequence", "token"]) -> Tensor:
+    """-log p(y | x), the sum over passages, in nats an answer; labels smoothed if asked for."""
+    found = marginal_likelihood(
+        work.scores, work.log_probs, work.mask, fusion=fusion, temperature=work.model.temperature
+    )
+    return found + work.smoothed(work.prior, fusion)
 
 
 def averaged(work: Work) -> Tensor:
@@ -57,17 +66,17 @@ def averaged(work: Work) -> Tensor:
     `model.averaging`.
     """
     found = token_log_likelihood(work.rank_weights, work.log_probs, work.mask)
-    return -found.mean()
+    return work.smoothed(work.rank_weights, "average") - found.mean()
 
 
 def looked_at(work: Work) -> Tensor:
     """-log p(y | x, vectors of the passages): attention fusion, in nats an answer."""
-    return -work.answered(work.looking).mean()
+    return work.unlikely(work.looking).mean()
 
 
 def in_context(work: Work) -> Tensor:
     """-log p(y | x, one text of all passages), in nats an answer."""
-    return -work.answered(work.in_one_text).mean()
+    return work.unlikely(work.in_one_text).mean()
 
 
 def attended(work: Work) -> Tensor:
@@ -239,16 +248,8 @@ def ranked(work: Work) -> Tensor:
 
 
 OBJECTIVES: Mapping[ObjectiveName, Callable[[Work], Tensor]] = {
-    "sequence": lambda work: marginal_likelihood(
-        work.scores, work.log_probs, work.mask, temperature=work.model.temperature
-    ),
-    "token": lambda work: marginal_likelihood(
-        work.scores,
-        work.log_probs,
-        work.mask,
-        fusion="token",
-        temperature=work.model.temperature,
-    ),
+    "sequence": partial(summed, fusion="sequence"),
+    "token": partial(summed, fusion="token"),
     "emdr2": lambda work: emdr2(
         work.scores, work.log_probs, work.mask, temperature=work.model.temperature
     ),

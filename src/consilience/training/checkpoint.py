@@ -96,7 +96,12 @@ def checkpoints(run: Path) -> list[Path]:
         for place in run.glob(f"{PREFIX}*")
         if place.name.removeprefix(PREFIX).isdigit() and (place / "manifest.json").is_file()
     ]
-    return sorted(found, key=lambda place: int(place.name.removeprefix(PREFIX)))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written."""
+    return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def latest_checkpoint(run: Path) -> Path | None:

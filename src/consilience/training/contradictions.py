@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from consilience.training.names import (
     CONTRASTIVE,
     JOINT,
+    LIKELY,
     OF_ENCODERS,
     OWN,
     PARTS,
@@ -36,6 +37,8 @@ def contradictions(config: "TrainConfig") -> Iterator[str]:
     yield from _without_questions(config)
     yield from _without_text(config)
     yield from _without_ranking(config)
+    if config.smoothing and not config.active(LIKELY):
+        yield f"smoothing is for the objectives {', '.join(sorted(LIKELY))}, and none is there"
     if config.patience is not None and config.evaluate_every is None:
         yield "patience needs evaluate_every"
     if config.evaluate_every is not None and not (config.data.dev or config.text.measured):

@@ -72,5 +72,10 @@ Part = Literal[
 ]
 PARTS: tuple[Part, ...] = get_args(Part)
 
+LIKELY: frozenset[str] = frozenset(
+    {"sequence", "token", "average", "fid", "attention_fusion", "concat", "reader"}
+)
+"""Objectives that make the answer likely and nothing else, whose labels can be smoothed."""
+
 OWN: Mapping[Part, ObjectiveName] = {"attention": "attention_fusion", "ranks": "average"}
 """What a fusion has of its own to learn, and the objective that teaches it."""

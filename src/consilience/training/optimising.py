@@ -87,6 +87,8 @@ def optimiser_of(learner: Learner, config: TrainConfig) -> torch.optim.Optimizer
         ],
         # Weights in parts and whole ones stand in one group, and must not be stepped as one tensor.
         foreach=False if config.fsdp else None,
+        # One pass over a weight and its moments in place of ten, as transformers' Trainer has it.
+        fused=None if config.fsdp else True,
     )
 
 

@@ -5,7 +5,6 @@ are kept is for those who hold it: `run` for a run from beginning to end, a part
 for one round after another. The loop is `RagTrainer`'s for both.
 """
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -40,6 +39,7 @@ from consilience.training.plain_text import Redrawn, require_food
 from consilience.training.preparing import merged_adapters, prepare
 from consilience.training.proposals import PassageIndex
 from consilience.training.ranking import judge_of, taught
+from consilience.training.refreshing import fresh_place
 from consilience.training.teaching import Teacher, answered_by, fit_states, require_same_passages
 from consilience.training.texts import Texts, passages_of
 from consilience.training.trainer import RagTrainer
@@ -204,11 +204,14 @@ class Session:
             self.rag = Rag(replace(self.rag.parts, settings=settings))
         self.rag.save(place)
 
-    def written_for_refresh(self) -> list[str]:
-        """Arguments of `training.refreshing`: a folder with the model as it is, and the store."""
+    def written_for_refresh(self, step: int) -> list[str]:
+        """Arguments of `training.refreshing`: a folder with the model as it is, and the store.
+
+        Args:
+            step: After which the refresh begins.
+        """
         assert self.store is not None
-        place = self.config.output / "refresh"
-        shutil.rmtree(place, ignore_errors=True)
+        place = fresh_place(self.config.output, step)
         with merged_adapters(self.rag.model):
             self.save(place)
         return [str(place), str(self.store.path)]
@@ -274,6 +277,7 @@ class Session:
             add_positive=config.add_positive,
             moving=self.moving,
             temperature=config.temperature,
+            smoothing=config.smoothing,
             lexical=None if config.mode == "dense" else self._found,
             by_words=self._by_words(),
             softening=config.distil.temperature,

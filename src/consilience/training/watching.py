@@ -5,6 +5,7 @@ looks on from where it was.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -222,7 +223,8 @@ class IndexRefresh(TrainerCallback):
     Args:
         settings: How and how often.
         publish: Embeds the store with the model as it is, and has the index read it again.
-        prepare: Writes the model as it is for the other process; returns its arguments.
+        prepare: Writes the model as it is after a step for the other process; returns its
+            arguments.
         reload: Has the index read the store again.
     """
 
@@ -231,7 +233,7 @@ class IndexRefresh(TrainerCallback):
         settings: RefreshSettings,
         *,
         publish: Callable[[], None],
-        prepare: Callable[[], list[str]],
+        prepare: Callable[[int], list[str]],
         reload: Callable[[], None],
     ) -> None:
         self.settings, self.publish = settings, publish
@@ -250,12 +252,12 @@ class IndexRefresh(TrainerCallback):
             self.publish()
         elif self.settings.mode == "background":
             self.finish()
-            self._arguments = self.prepare()
+            self._arguments = self.prepare(state.global_step)
             self._start()
 
     def _start(self) -> None:
         module = "consilience.training.refreshing"
-        command = [sys.executable, "-m", module, *self._arguments]
+        command = [sys.executable, "-m", module, *self._arguments, str(os.getpid())]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE)
 
     def finish(self) -> None:

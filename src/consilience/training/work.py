@@ -17,7 +17,15 @@ from consilience.errors import UsageError
 from consilience.generation import Pair, TokenRows, TrainableGenerator
 from consilience.model.attention_fusion import let_look
 from consilience.model.batch import spread
-from consilience.model.fusion import answer_posterior, exact, log_prior, marginal, step_weights
+from consilience.model.fusion import (
+    Fusion,
+    answer_posterior,
+    exact,
+    log_prior,
+    marginal,
+    smoothing,
+    step_weights,
+)
 from consilience.model.rag_model import RagModel
 from consilience.model.reading import joined
 from consilience.questions import Context
@@ -60,6 +68,7 @@ class LearnerOptions:
         add_positive: Whether the passage that is known to hold the answer is always among them.
         moving: Whether the passage encoder learns.
         temperature: Of the contrastive scores.
+        smoothing: Of the labels, where answers are made likely; 0 for none.
         alignment: Of the distillations from generator to retriever.
         lexical: Proposes passages by words instead of by vectors, as places in the index; None for
             by vectors.
@@ -76,6 +85,7 @@ class LearnerOptions:
     add_positive: bool = False
     moving: bool = False
     temperature: float = 0.05
+    smoothing: float = 0.0
     alignment: Alignment = ALIGNMENT
     lexical: Callable[[Sequence[str], int], Tensor] | None = None
     by_words: ByWords | None = None
@@ -303,7 +313,7 @@ class Work:
     @cached_property
     def log_probs(self) -> Tensor:
         """Log p of the answers' tokens given each passage alone, `[b, k, t]`."""
-        if "distil" in self.learner.mixture.active:
+        if self.options.smoothing or "distil" in self.learner.mixture.active:
             chosen = self.targets.masked_fill(~self.mask, 0)[:, None, :, None]
             given = self.words.gather(-1, chosen.expand(-1, self.words.shape[1], -1, -1))
             return given[..., 0]
@@ -337,10 +347,25 @@ class Work:
         prior = self.prior.clamp_min(LEAST)
         return answer_posterior(prior, self.log_probs, self.mask, fusion="sequence")
 
-    def answered(self, memory: Any) -> Tensor:
-        """Log p of the answers given one row a question, `[b]`."""
+    def smoothed(self, log_weights: Tensor, fusion: Fusion) -> Tensor:
+        """What label smoothing adds to the loss of a sum with these weights `[b, k]`, in nats."""
+        if not self.options.smoothing:
+            return log_weights.new_zeros(())
+        weights = log_weights.clamp_min(LEAST)
+        found = smoothing(weights, self.log_probs, self.words, self.mask, fusion=fusion)
+        return self.options.smoothing * found.mean()
+
+    def unlikely(self, memory: Any) -> Tensor:
+        """-log p of the answers given one row a question, labels smoothed, `[b]`."""
         targets = self.targets.masked_fill(~self.mask, self.generator.end)
-        return (exact(self.generator.target_log_probs(memory, targets)) * self.mask).sum(-1)
+        if not self.options.smoothing:
+            given = exact(self.generator.target_log_probs(memory, targets))
+            return -(given * self.mask).sum(-1)
+        words = exact(self.generator.next_logits(memory, targets)).log_softmax(-1)[:, None]
+        given = words.gather(-1, targets[:, None, :, None])[..., 0]
+        alone = given.new_zeros(len(given), 1)
+        found = smoothing(alone, given, words, self.mask, fusion="token")
+        return self.options.smoothing * found - (given[:, 0] * self.mask).sum(-1)
 
     @cached_property
     def joined(self) -> Any:

@@ -63,8 +63,10 @@ class QuestionGradients:
         self.learner, self.moving = learner, list(moving.values())
         self.size = sum(weight.numel() for weight in self.moving)
         generator = learner.model.generator
-        self.possible = isinstance(generator, CompactGenerator) and (
-            TENSORS_ONLY.issuperset(learner.mixture.active)
+        self.possible = (
+            isinstance(generator, CompactGenerator)
+            and TENSORS_ONLY.issuperset(learner.mixture.active)
+            and not learner.options.smoothing
         )
         # A processor is busy with the rows of one question already.
         self.vectorised = self.possible and generator.device.type != "cpu"
