@@ -4,9 +4,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from consilience.cli.evaluate import Asking, CountLines
-from consilience.cli.flags import Output
-from consilience.cli.screen import Screen
+from consilience.cli.evaluate import Asking
 from tests.cli.terminal import Outcome, Typist, consilience, spawn
 
 QUESTIONS = [
@@ -146,14 +144,6 @@ def test_what_is_left_out_is_what_the_model_leaves_out() -> None:
     named = ("fusion", "k", "beams", "max_new_tokens", "quote", "mode", "access", "abstain")
     for name in named:
         assert getattr(flags, name) == getattr(options, name), name
-
-
-def test_logs_get_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    seconds = iter([0.0, 9.0, 11.0, 11.0, 12.0])
-    lines = CountLines(Screen(Output(lang="en")), clock=lambda: next(seconds))
-    for done in (1, 2, 3):
-        lines(done, 9)
-    assert capsys.readouterr().err == "2/9 questions\n"
 
 
 def test_progress_moves_on_a_terminal(room: Path) -> None:

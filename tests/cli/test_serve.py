@@ -13,7 +13,7 @@ from tests.cli.terminal import consilience
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org"])
 def test_other_machines_need_a_key(room: Path, host: str) -> None:
-    done = consilience("serve", "--host", host, "--model", "model", "--json")
+    done = consilience("serve", "--host", host, "--model", "nowhere", "--json")
     assert done.code == 2
     error = done.document["error"]
     assert error["message"] == f"other machines reach {host}, and there is no key yet"
@@ -32,7 +32,7 @@ def test_the_line_that_makes_a_key_makes_the_one_that_is_needed(room: Path) -> N
 def test_a_file_of_keys_without_a_key_is_not_enough(room: Path) -> None:
     made = consilience("keys", "create", "a", "--json").document
     consilience("keys", "revoke", made["id"])
-    done = consilience("serve", "--host", "0.0.0.0", "--model", "model", "--json")
+    done = consilience("serve", "--host", "0.0.0.0", "--model", "nowhere", "--json")
     assert "there is no key yet" in done.document["error"]["message"]
 
 

@@ -6,6 +6,7 @@ import pytest
 from consilience.cli.main import run
 from consilience.training.config import TrainConfig
 from consilience.training.settings import leaves, read_settings
+from tests.cli.terminal import Typist
 from tests.house.tree import ROOT
 from tests.training.small import write_world
 
@@ -92,3 +93,19 @@ def test_a_student_is_taught_through_the_command_line(
     told = json.loads(capsys.readouterr().out)
     assert (told["steps"], told["resumed_from"]) == (2, None)
     assert (Path(told["output"]) / "model" / "manifest.json").is_file()
+
+
+def test_what_a_run_tells_stands_line_by_line(
+    world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", str(config(world, tmp_path))]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("train: 32 questions")
+    assert told[1].startswith("  ")
+    assert not any("\\n" in line for line in told)
+
+
+def test_steps_are_counted_on_a_terminal(world: dict[str, Path], tmp_path: Path) -> None:
+    typist = Typist(("train", str(config(world, tmp_path))), cwd=tmp_path)
+    assert "/2 steps" in typist.read_until("the model is in")
+    assert typist.leave() == 0

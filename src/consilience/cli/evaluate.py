@@ -4,10 +4,9 @@ Numbers go to the screen, every question to a run file, and all of it to a repor
 itself.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,7 +23,7 @@ from consilience.cli.flags import (
     StoreFlag,
 )
 from consilience.cli.opening import load_rag, open_store
-from consilience.cli.progress import SECONDS_BETWEEN_LINES
+from consilience.cli.progress import counted
 from consilience.cli.screen import Screen, safe
 from consilience.errors import UsageError
 from consilience.questions.tasks import TaskName, task_named
@@ -171,7 +170,7 @@ def _evaluated(
         store = None if where.store is None else stack.enter_context(open_store(where.store))
         with screen.working(screen.words.loading):
             rag = load_rag(where.model)
-        progress = stack.enter_context(counted(screen))
+        progress = stack.enter_context(counted(screen, screen.words.questions_done))
         return evaluate(rag, store, questions, options, run=where.out, progress=progress)
 
 
@@ -226,47 +225,3 @@ def _close(report: Path | None, result: Result, screen: Screen) -> None:
         screen.line(screen.words.report_written.format(path=safe(str(report))))
     if result.out is not None:
         screen.next("compare", str(result.out), "RUN_B")
-
-
-Counter = Callable[[int, int], None]
-
-
-@contextmanager
-def counted(screen: Screen) -> Iterator[Counter | None]:
-    """A listener that shows how many are done of how many; None where nobody looks.
-
-    On a terminal a bar that moves, elsewhere a line every few seconds.
-    """
-    if screen.json:
-        yield None
-    elif screen.err.is_terminal:
-        from rich.progress import Progress
-
-        with Progress(console=screen.err, transient=True) as bars:
-            task = bars.add_task("", total=None)
-            yield lambda done, total: bars.update(task, completed=done, total=total)
-    else:
-        yield CountLines(screen)
-
-
-@dataclass(slots=True)
-class CountLines:
-    """Writes a count as a line every few seconds.
-
-    Attributes:
-        screen: Where to.
-        clock: Seconds, monotonic.
-    """
-
-    screen: Screen
-    clock: Callable[[], float] = time.monotonic
-    told: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.told = self.clock()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Write a line if the last one is long enough ago."""
-        if self.clock() - self.told >= SECONDS_BETWEEN_LINES:
-            self.told = self.clock()
-            self.screen.note(self.screen.words.questions_done.format(done=done, total=total))

@@ -153,7 +153,7 @@ def _simulate(path: Path, overrides: Mapping[str, str], screen: Screen) -> None:
     config = read_settings(FederationConfig, path, overrides, verb="federate")
     with screen.working(screen.words.loading):
         from consilience.federation.assembling import simulate
-    _done(simulate(config, watch=_watch(config, screen), say=_teller(screen)), screen)
+    _done(simulate(config, watch=_watch(config, screen), say=screen.tell), screen)
 
 
 def _coordinate(path: Path, overrides: Mapping[str, str], manner: Manner, screen: Screen) -> None:
@@ -170,10 +170,9 @@ def _join(path: Path, manner: Manner, screen: Screen) -> None:
     with screen.working(screen.words.loading):
         from consilience.federation.assembling import resident
         from consilience.federation.flower import join
-    tell = _teller(screen)
-    agent = resident(party, say=tell)
+    agent = resident(party, say=screen.tell)
     try:
-        join(party, agent, demo=manner.demo, tell=tell)
+        join(party, agent, demo=manner.demo, tell=screen.tell)
     finally:
         agent.close()
 
@@ -186,15 +185,7 @@ def _watch(config: FederationConfig, screen: Screen) -> "Watch":
             screen.line(_told(done, config.rounds, screen))
             screen.flush()
 
-    return Watch(say=_teller(screen), line=line)
-
-
-def _teller(screen: Screen) -> Callable[[str], None]:
-    def tell(text: str) -> None:
-        if not screen.json:
-            screen.note(safe(text))
-
-    return tell
+    return Watch(say=screen.tell, line=line)
 
 
 def _told(line: "Line", of: int, screen: Screen) -> str:

@@ -70,6 +70,8 @@ class Words:
     value: str
     interval: str
     questions_done: str
+    steps_done: str
+    passages_done: str
     report_written: str
     compared: str
     only_in_one: str
@@ -175,6 +177,8 @@ ENGLISH = Words(
     value="Value",
     interval="{level:.0%} interval",
     questions_done="{done}/{total} questions",
+    steps_done="{done}/{total} steps",
+    passages_done="{done}/{total} passages",
     report_written="report: {path}",
     compared="{n} questions of both runs",
     only_in_one="Left out: {a} questions that only A has, {b} that only B has.",
@@ -278,6 +282,8 @@ CHINESE = Words(
     value="数值",
     interval="{level:.0%} 区间",
     questions_done="{done}/{total} 题",
+    steps_done="{done}/{total} 步",
+    passages_done="{done}/{total} 段",
     report_written="报告：{path}",
     compared="两次评测共有 {n} 题",
     only_in_one="未计入：只在 A 中的 {a} 题，只在 B 中的 {b} 题。",

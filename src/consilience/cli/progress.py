@@ -1,7 +1,7 @@
-"""How far an `add` has come, shown on standard error.
+"""How far a piece of work has come, shown on standard error.
 
-On a terminal a bar that moves; elsewhere a line now and then, for logs; nothing for scripts. Each
-is a listener of `consilience.store.Progress`.
+On a terminal a bar that moves; elsewhere a line now and then, for logs; nothing for scripts. What
+an `add` tells is `consilience.store.Progress`; all else is counted.
 """
 
 import time
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from consilience.store import Progress
 
 Listener = Callable[["Progress"], None]
+Counter = Callable[[int, int], None]
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -103,3 +104,62 @@ def _bars(screen: Screen) -> "Bars":
 
 
 _COLUMNS = ("{task.description}", "{task.fields[source]}")
+
+
+@contextmanager
+def counted(screen: Screen, told: str) -> Iterator[Counter | None]:
+    """A listener that shows how many are done of how many; None where nobody looks.
+
+    Args:
+        screen: Where to.
+        told: How a count is put into words, with `{done}` and `{total}`.
+    """
+    if screen.json:
+        yield None
+    elif screen.err.is_terminal:
+        from rich.progress import Progress as Bars
+
+        with Bars(console=screen.err, transient=True) as bars:
+            yield CountBar(bars, bars.add_task("", total=None), told)
+    else:
+        yield CountLines(screen, told)
+
+
+@dataclass(slots=True)
+class CountBar:
+    """Draws a count as one moving line."""
+
+    bars: "Bars"
+    task: "TaskID"
+    told: str
+
+    def __call__(self, done: int, total: int) -> None:
+        """Move the bar."""
+        words = self.told.format(done=done, total=total)
+        self.bars.update(self.task, total=total, completed=done, description=words)
+
+
+@dataclass(slots=True)
+class CountLines:
+    """Writes a count as a line every few seconds.
+
+    Attributes:
+        screen: Where to.
+        told: How it is put into words.
+        clock: Seconds, monotonic.
+        last: When a line was written.
+    """
+
+    screen: Screen
+    told: str
+    clock: Callable[[], float] = time.monotonic
+    last: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last = self.clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Write a line if the last one is long enough ago."""
+        if self.clock() - self.last >= SECONDS_BETWEEN_LINES:
+            self.last = self.clock()
+            self.screen.note(self.told.format(done=done, total=total))

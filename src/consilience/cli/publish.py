@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from consilience.cli.evaluate import counted
 from consilience.cli.flags import DEFAULT_STORE, Output, StoreFlag
 from consilience.cli.opening import open_store
+from consilience.cli.progress import counted
 from consilience.cli.screen import Screen, safe
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def publish(
     environment variable CONSILIENCE_ENGINE_PASSWORD.
     """
     screen = Screen(output)
-    with counted(screen) as heard:
+    with counted(screen, screen.words.passages_done) as heard:
         report = _published(url, store, replace, heard or _silent)
     if screen.json:
         screen.document(asdict(report))

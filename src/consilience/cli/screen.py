@@ -88,6 +88,12 @@ class Screen:
         """Print one line, however long, on standard error."""
         self.err.print(assembled(*parts), soft_wrap=True)
 
+    def tell(self, text: str) -> None:
+        """Print what a piece of work has to say, of any number of lines; not to scripts."""
+        if not self.json:
+            for line in text.splitlines():
+                self.note(safe(line))
+
     def flush(self) -> None:
         """Hand on what was printed now, to whoever waits for it on the other end of a pipe."""
         sys.stdout.flush()

@@ -4,14 +4,13 @@ Every key of a config is also a flag of the same name, declared once in `trainin
 win over the file.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
-from consilience.cli.evaluate import counted
 from consilience.cli.flags import Output
+from consilience.cli.progress import counted
 from consilience.cli.screen import Screen, safe
 from consilience.training.config import TrainConfig
 from consilience.training.packages import require_packages
@@ -48,8 +47,8 @@ def run_config(settings: TrainConfig, output: Output) -> int:
     require_packages(settings.report_to)
     with screen.working(screen.words.loading):
         from consilience.training.run import train as run
-    with counted(screen) as progress:
-        found = run(settings, say=_teller(screen), progress=progress)
+    with counted(screen, screen.words.steps_done) as progress:
+        found = run(settings, say=screen.tell, progress=progress)
     if not is_first():
         return 0
     if screen.json:
@@ -57,14 +56,6 @@ def run_config(settings: TrainConfig, output: Output) -> int:
     else:
         _draw(found, screen)
     return 0
-
-
-def _teller(screen: Screen) -> Callable[[str], None]:
-    def tell(text: str) -> None:
-        if not screen.json:
-            screen.note(safe(text))
-
-    return tell
 
 
 def _draw(found: "Trained", screen: Screen) -> None:
