@@ -160,8 +160,12 @@ def test_documents_cannot_write_markup() -> None:
     assert not {"\x1b", "\x00"} & set(page.text)
 
 
+# What means something in a page comes up in every other text; among all letters it never would.
+ANY = st.text() | st.text(alphabet="<>&\"'ap;/= 中")
+
+
 @settings(deadline=None)
-@given(st.text(), st.text())
+@given(ANY, ANY)
 def test_text_comes_out_of_the_page_as_it_went_in(text: str, value: str) -> None:
     parsed = Outline(f"<!doctype html>{element('p', text, title=value)}")
     assert parsed.tags == ["p"]

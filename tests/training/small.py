@@ -8,6 +8,7 @@ import pytest
 
 from consilience.documents import Document
 from consilience.encoding import load_encoder
+from consilience.model import Rag
 from consilience.questions import read_questions
 from consilience.store import Store
 from consilience.training.config import TrainConfig
@@ -15,6 +16,7 @@ from consilience.training.run import train
 from consilience.training.session import Session
 from consilience.training.settings import parse_settings
 from consilience.training.watching import JsonLog
+from tests.compat.tiny_rag import PASSAGES, write_checkpoint
 from tests.tiny import write_tiny_model
 
 THINGS = ["bank", "ward", "card", "exam", "fee", "hours", "visit", "bus"]
@@ -42,6 +44,23 @@ def write_world(folder: Path, *, things: int = 8) -> dict[str, Path]:
     store.close()
     data = folder / "train.jsonl"
     data.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {"model": model, "store": folder / "store", "data": data}
+
+
+def write_dpr_world(folder: Path) -> dict[str, Path]:
+    """A checkpoint of transformers, whose two encoders share nothing, with questions of its own."""
+    model = write_checkpoint(folder / "start")
+    with Store.open(folder / "store", encoder=Rag.load(model).encoder) as store:
+        store.add(
+            *(Document(str(one["text"]), str(one["title"]), str(one["title"])) for one in PASSAGES)
+        )
+    answers = {"fee": "nine", "ward": "noon", "tower": "1889", "london": "old"}
+    lines = [
+        json.dumps({"question": f"what is the {thing}", "answers": [answer]})
+        for thing, answer in answers.items()
+    ]
+    data = folder / "train.jsonl"
+    data.write_text("".join(f"{line}\n" for line in lines * 4), encoding="utf-8")
     return {"model": model, "store": folder / "store", "data": data}
 
 
@@ -79,6 +98,12 @@ def opened_session(config: TrainConfig) -> tuple[Session, Store]:
     sets = [read_questions(path) for path in config.data.train]
     dev = [one for path in config.data.dev for one in read_questions(path)]
     return Session(config, store, sets, dev), store
+
+
+def logged(output: Path, name: str) -> list[float]:
+    """A number of the log, step by step."""
+    lines = [json.loads(line) for line in (output / "log.jsonl").open(encoding="utf-8")]
+    return [line[name] for line in lines if name in line]
 
 
 class StopError(BaseException):

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from consilience.documents import Document
 from consilience.errors import UsageError
 from consilience.generation import Pair
 from consilience.model import AskOptions, Rag
@@ -19,13 +18,16 @@ from consilience.training.measuring import fusion_taught
 from consilience.training.optimising import optimiser_of
 from consilience.training.run import train
 from consilience.training.work import Work
-from tests.compat.tiny_rag import PASSAGES
-from tests.model.test_loading import write_checkpoint
-from tests.training.small import config_of, opened_session, train_until, write_world
+from tests.training.small import (
+    config_of,
+    opened_session,
+    train_until,
+    write_dpr_world,
+    write_world,
+)
 from tests.training.test_run import moved
 
 K = 3
-ANSWERS = {"fee": "nine", "ward": "noon", "tower": "1889", "london": "old"}
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def dpr(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A checkpoint of transformers, whose generator can look at vectors."""
-    folder = tmp_path_factory.mktemp("dpr")
-    model = write_checkpoint(folder / "start")
-    with Store.open(folder / "store", encoder=Rag.load(model).encoder) as store:
-        store.add(*(Document(one["text"], one["title"], one["title"]) for one in PASSAGES))
-    lines = [
-        json.dumps({"question": f"what is the {thing}", "answers": [answer]})
-        for thing, answer in ANSWERS.items()
-    ]
-    data = folder / "train.jsonl"
-    data.write_text("".join(f"{line}\n" for line in lines * 4), encoding="utf-8")
-    return {"model": model, "store": folder / "store", "data": data}
+    return write_dpr_world(tmp_path_factory.mktemp("dpr"))
 
 
 RANKS: dict[str, Any] = {"objectives": {"average": 1}, "train": ["generator", "ranks"], "k": K}
@@ -242,7 +234,7 @@ def test_one_text_of_all_proposals_is_what_an_answer_is_written_from(
     )
     with store:
         work = Work(session.learner.eval(), session.examples[0][:2])
-        learned = work.answered(work.in_one_text)
+        learned = -work.unlikely(work.in_one_text)
         for row, example in enumerate(work.batch):
             hits = session.rag.retriever(store, "dense").search(example.question, k=K)
             text = "\n\n".join(hit.passage.text for hit in hits)

@@ -44,6 +44,15 @@ class TestWhatIsAsked:
             "At noon the Red Ferry rests.",
         }
 
+    def test_one_sentence_in_ten_stays_in_its_text(self) -> None:
+        stays = 0
+        for draw in range(400):
+            one = MAKERS["inverse_cloze"](plain(TEXT), random.Random(draw))
+            assert one is not None
+            assert one.passage is not None
+            stays += one.question in one.passage.text
+        assert 20 < stays < 60
+
     def test_crops_are_of_the_text(self) -> None:
         text = "一二三四五六七八九十 and so on"
         for draw in range(20):

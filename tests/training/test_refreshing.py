@@ -1,19 +1,25 @@
 """Vectors made beside a run: which weights they are of, and that a run goes on with the same."""
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from consilience.training.config import RefreshSettings
 from consilience.training.refreshing import fresh_place
 from consilience.training.run import train
-from tests.training.small import config_of, train_until, write_world
+from consilience.training.watching import IndexRefresh
+from tests.training.small import StopError, config_of, train_until, write_world
 
 ALL_PARTS = ["question_encoder", "passage_encoder", "generator", "temperature"]
+_AFTER_ONE = TrainerState(global_step=1)
 BACKGROUND: dict[str, Any] = {
     "train": ALL_PARTS,
     "refresh": {"mode": "background", "every": 2},
@@ -49,6 +55,40 @@ def test_a_run_goes_on_with_the_refresh_that_was_under_way_at_its_checkpoint(
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not (config.output / "refresh").exists()
+
+
+def test_a_run_that_breaks_off_leaves_no_refresh_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An interpreter that only waits stands for the one that embeds.
+    waiting = tmp_path / "waiting"
+    waiting.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import time; time.sleep(60)'\n")
+    waiting.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(waiting))
+    refresh = IndexRefresh(
+        RefreshSettings(mode="background", every=1),
+        publish=lambda: None,
+        prepare=lambda _: [],
+        reload=lambda: None,
+    )
+    started: list[int] = []
+
+    def broken_off() -> None:
+        with refresh:
+            refresh.on_step_end(TrainingArguments(str(tmp_path)), _AFTER_ONE, TrainerControl())
+            started.extend(_children())
+            raise StopError
+
+    with pytest.raises(StopError):
+        broken_off()
+    assert started
+    assert not any(map(_alive, started))
+
+
+def _children() -> list[int]:
+    """Processes that this one has started."""
+    task = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children")
+    return [int(pid) for pid in task.read_text("utf-8").split()]
 
 
 def test_weights_stay_for_as_long_as_a_checkpoint_follows_them(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,16 @@ from consilience.training.collapse import Retrieved
 from consilience.training.learner import Learner
 from consilience.training.names import RANKED, TAUGHT
 from consilience.training.run import Trained, train
-from tests.training.small import THINGS, config_of, number_of, train_until, write_world
+from consilience.training.trainer import load_moving, moving
+from tests.training.small import (
+    THINGS,
+    config_of,
+    logged,
+    number_of,
+    opened_session,
+    train_until,
+    write_world,
+)
 
 ALL_PARTS = ["question_encoder", "passage_encoder", "generator", "temperature"]
 
@@ -224,11 +234,27 @@ def test_a_killed_process_goes_on_bit_for_bit(world: dict[str, Path], tmp_path: 
     assert same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_refresh_in_the_background_is_taken_at_the_next(
-    world: dict[str, Path], tmp_path: Path
+@pytest.mark.parametrize(("mode", "changes"), [("synchronous", [2, 4]), ("background", [4])])
+def test_a_refresh_is_taken_at_once_and_one_in_the_background_at_the_next(
+    world: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    changes: list[int],
 ) -> None:
-    settings = {"train": ALL_PARTS, "refresh": {"mode": "background", "every": 3}, "steps": 4}
+    searched: list[Tensor] = []
+    real = Learner.forward
+
+    def noting(self: Learner, batch: Any) -> Any:
+        assert self.index is not None
+        searched.append(self.index.vectors.clone())
+        return real(self, batch)
+
+    monkeypatch.setattr(Learner, "forward", noting)
+    settings = {"train": ALL_PARTS, "refresh": {"mode": mode, "every": 2}, "steps": 5}
     found = train(config_of(world, tmp_path / "run", **settings))
+    steps = range(1, 5)
+    assert [n for n in steps if not torch.equal(searched[n], searched[n - 1])] == changes
     with Store.open(tmp_path / "run" / "knowledge", create=False) as store:
         assert store.sequence == found.generation
         rag = Rag.load(tmp_path / "run" / "model")
@@ -313,7 +339,22 @@ def test_chunks_give_the_gradients_of_the_whole_batch(
     train(config_of(world, tmp_path / "chunks", chunk=3, **values))
     one, other = (weights(tmp_path / run / "model") for run in ("whole", "chunks"))
     for name, value in one.items():
-        torch.testing.assert_close(value, other[name], atol=2e-4, rtol=1e-3)
+        # The gradient of a key's bias is nothing but rounding, of which Adam makes whole steps.
+        if not name.endswith("key.bias"):
+            torch.testing.assert_close(value, other[name], atol=2e-4, rtol=1e-3)
+
+
+def test_chunks_of_batches_that_are_added_up_give_the_gradients_of_the_whole(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
+    """Their length too, which Adam's steps do not show."""
+    values = {"objectives": {"info_nce": 1}, "train": ["question_encoder"], "steps": 2}
+    values |= {"batch": 4, "accumulate": 2}
+    train(config_of(world, tmp_path / "whole", **values))
+    train(config_of(world, tmp_path / "chunks", chunk=3, **values))
+    for name in ("loss", "grad_norm"):
+        one, other = (logged(tmp_path / run, name) for run in ("whole", "chunks"))
+        assert one == pytest.approx(other, rel=1e-3), name
 
 
 def test_activations_computed_twice_change_nothing(world: dict[str, Path], tmp_path: Path) -> None:
@@ -395,6 +436,16 @@ class TestWhatCannotBeTrained:
         monkeypatch.setattr(running, "_same_settings", lambda _: None)
         with pytest.raises(UsageError, match="is of another model or of other trained parts"):
             train(config_of(world, tmp_path / "run", steps=2, train=["generator"]))
+
+    def test_a_checkpoint_of_other_shapes(self, world: dict[str, Path], tmp_path: Path) -> None:
+        session, store = opened_session(config_of(world, tmp_path / "run"))
+        with store:
+            own = dict(moving(session.learner))
+            name = next(name for name, value in own.items() if value.dim() == 2)
+            other = own | {name: own[name].detach()[:-1]}
+            told = f"another model or of other trained parts: {re.escape(name)}$"
+            with pytest.raises(UsageError, match=told):
+                load_moving(session.learner, other, source="checkpoint-3")
 
     def test_a_store_that_is_not_there(self, world: dict[str, Path], tmp_path: Path) -> None:
         with pytest.raises(MissingError):

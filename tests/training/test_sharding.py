@@ -23,7 +23,7 @@ from consilience.training.sharding import (
     whole,
     whole_moments,
 )
-from tests.training.small import config_of, write_world
+from tests.training.small import config_of, logged, write_world
 from tests.training.test_processes import together
 
 HELD = """
@@ -64,6 +64,31 @@ path.with_name(f"held-{os.environ['RANK']}.json").write_text(json.dumps(held))
 """
 """Trains, and tells how many numbers a process holds between two steps."""
 
+AVERAGED = """
+import json, os, sys
+from pathlib import Path
+import torch
+from torch import nn
+from torch.distributed import destroy_process_group, init_process_group
+from consilience.training.sharding import average_uncut
+
+init_process_group("gloo")
+rank = int(os.environ["RANK"])
+learner = nn.Module()
+learner.both = nn.Parameter(torch.tensor(5.0))
+learner.one = nn.Parameter(torch.tensor(5.0))
+learner.still = nn.Parameter(torch.tensor(5.0), requires_grad=False)
+learner.cut = nn.Parameter(torch.ones(2))
+(learner.both * (1 + 2 * rank) + learner.cut.sum() * (1 + rank)).backward()
+if rank:
+    (learner.one * 3).backward()
+average_uncut(learner)
+found = {n: None if w.grad is None else w.grad.tolist() for n, w in learner.named_parameters()}
+Path(sys.argv[2]).with_name(f"gradients-{rank}.json").write_text(json.dumps(found))
+destroy_process_group()
+"""
+"""Tells the gradients of a process once those of weights that are not cut were averaged."""
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -102,11 +127,6 @@ def same(one: Path, other: Path) -> None:
     assert len(told) > 80
     for name in told:
         torch.testing.assert_close(left[name], right[name], atol=1e-5, rtol=1e-4)
-
-
-def logged(output: Path, name: str) -> list[float]:
-    lines = [json.loads(line) for line in (output / "log.jsonl").open()]
-    return [line[name] for line in lines if name in line]
 
 
 def test_parts_train_as_the_whole(
@@ -161,6 +181,15 @@ def test_a_process_holds_half_of_the_weights_and_of_their_moments(
         assert mine["moments"] == pytest.approx(mine["learn"] / 2, rel=0.05)
     (scalar,) = {sum(one["weights"] for one in held) - held[0]["all"]}
     assert scalar == 1  # the temperature is everybody's
+
+
+def test_weights_that_are_not_cut_have_the_mean_of_all_gradients(tmp_path: Path) -> None:
+    """The gradients themselves: under Adam a multiple of them would take the same steps."""
+    done = together(tmp_path / "run.yaml", script=AVERAGED)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"gradients-{rank}.json").read_text())
+        assert found == {"both": 2.0, "one": 1.5, "still": None, "cut": [1.0 + rank] * 2}
 
 
 def test_parts_need_company(world: dict[str, Path], tmp_path: Path) -> None:

@@ -279,8 +279,9 @@ class RagTrainee:
             pull=pull,
             callbacks=[log, watch_of(session, self.say), refresh, *looking_on],
         )
-        loss = trainer.once()
-        refresh.finish()
+        with refresh:
+            loss = trainer.once()
+            refresh.finish()
         asked = steps * settings.batch * settings.accumulate
         return _Learned({"loss": loss}, float(min(asked, len(session.all_examples))))
 

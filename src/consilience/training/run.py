@@ -137,8 +137,9 @@ class _Run:
         """Train to the end."""
         before = latest_checkpoint(self.config.output)
         trainer = self.session.trainer(arguments(self.config), callbacks=self._callbacks())
-        trainer.train(resume_from_checkpoint=None if before is None else str(before))
-        self.refresh.finish()
+        with self.refresh:
+            trainer.train(resume_from_checkpoint=None if before is None else str(before))
+            self.refresh.finish()
         put_together(self.session.learner)
         trainer.accelerator.wait_for_everyone()  # the first process keeps the best weights
         self.patience.restore_best()

@@ -220,6 +220,8 @@ class IndexRefresh(TrainerCallback):
     goes on, and its vectors are taken at the next. So when they change does not depend on how fast
     that process is, and a run can be repeated.
 
+    A run stands in its context, and takes the last vectors at the end of it with `finish`.
+
     Args:
         settings: How and how often.
         publish: Embeds the store with the model as it is, and has the index read it again.
@@ -277,6 +279,16 @@ class IndexRefresh(TrainerCallback):
                 hint="set refresh.mode to synchronous to see where",
             )
         self.reload()
+
+    def __enter__(self) -> "IndexRefresh":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A run that breaks off leaves no other process behind."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
     def note(self) -> dict[str, Any]:
         """What the other process was started with, if it has not been waited for."""

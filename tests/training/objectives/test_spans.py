@@ -140,6 +140,15 @@ def test_a_recurring_question_is_answered_from_the_rest_of_the_text() -> None:
     }
 
 
+def test_an_answer_before_its_sentence_and_one_behind_it_stand_where_they_are_said_to() -> None:
+    text = "The Red Ferry sails at dawn. Nobody knows why. At noon the Red Ferry rests."
+    made = [recurring_question(text, random.Random(seed)) for seed in range(20)]
+    assert {(each.context[each.start :], each.start) for each in made if each is not None} == {
+        ("Red Ferry sails at dawn. Nobody knows why. ", 4),
+        ("Red Ferry rests.", 31),
+    }
+
+
 def test_a_recurring_question_in_chinese() -> None:
     cloze = recurring_question("他在读红楼梦。红楼梦很长。", random.Random(1))
     assert cloze is not None
