@@ -120,6 +120,15 @@ def test_a_search_is_confined_as_asked(service: Service) -> None:
     assert sources(source="none.txt") == []
 
 
+def test_what_is_hidden_takes_no_place_of_what_may_be_read(service: Service) -> None:
+    kept = [Document(f"{HIDDEN} {n}", f"safe{n}.txt", access=("staff",)) for n in range(5)]
+    service.store.add(*kept)
+    client, _ = client_of(service, **bearer(service.keys.create("visitor", labels=()).secret))
+    asked = {"question": "visitors of the safe heliotrope 员工", "k": 2, "mode": "bm25"}
+    hits = client.post("/v1/search", json=asked).json()["hits"]
+    assert sorted(hit["source"] for hit in hits) == ["visits.md", "请假.txt"]
+
+
 def test_a_field_that_is_not_there_is_told(service: Service) -> None:
     client, _ = client_of(service)
     asked = {"question": "visitors", "mode": "bm25", "where": {"colour": "red"}}
@@ -166,17 +175,19 @@ def test_a_quotation_stands_in_a_citation(service: Service, *, stream: bool) -> 
 def test_a_stream_tells_what_happens_in_order(service: Service) -> None:
     client, _ = client_of(service)
     asked = {"question": "when are visitors welcome", "abstain": False, "stream": True}
-    found = client.post("/v1/ask", json=asked)
+    found = client.post("/v1/ask", json=asked | {"max_new_tokens": 6})
     assert found.headers["content-type"].startswith("text/event-stream")
     events = events_of(found.text)
     names = [name for name, _ in events]
     assert names[:2] == ["start", "retrieved"]
     assert names[-1] == "answer"
-    assert set(names[2:-1]) <= {"token"}
+    assert set(names[2:-1]) == {"token"}
     (_, start), (_, retrieved), (_, answer) = events[0], events[1], events[-1]
     assert start["id"] == answer["id"]
     assert retrieved["hits"] == answer["hits"]
     assert all(hit.keys() == HIT for hit in retrieved["hits"])
+    passages = {hit["id"] for hit in answer["hits"]}
+    assert all(token["posterior"].keys() == passages for _, token in events[2:-1])
     assert not service.asks.running
 
 
@@ -199,6 +210,8 @@ def test_a_passage_is_read_in_its_document(service: Service) -> None:
     start, end = read["start"], read["end"]
     assert read["before"] == long[start - 120 : start]
     assert read["after"] == long[end : end + 120]
+    beyond = client.get(f"/v1/passages/{hit['id']}", params={"context": start + 1}).json()
+    assert beyond["before"] == long[:start]
     assert read["document"] == {"source": "long.txt", "title": "Long", "language": "en", "pages": 0}
     far = client.get(f"/v1/passages/{hit['id']}?context=20000").json()
     assert far["before"] + far["text"] + far["after"] == long
@@ -302,6 +315,9 @@ def test_the_limits_of_the_server_hold(
     )
     found = client.post("/v1/search", json={"question": "x" * 11, "k": 4})
     assert found.status_code == 400
+    asked = {"question": "x" * 10, "k": 3, "history": [turn], "max_new_tokens": 20}
+    assert client.post("/v1/ask", json=asked).status_code == 200
+    assert client.post("/v1/search", json={"question": "x" * 10, "k": 3}).status_code == 200
 
 
 def test_long_questions_and_talks_are_refused_at_the_door(service: Service) -> None:
@@ -333,6 +349,22 @@ def test_addresses_that_are_not_there(service: Service) -> None:
     assert client.post("/index.html").status_code == 405
 
 
+BOUNDS = {
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; "
+        "object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+OF_EACH = {"content-type", "content-length", "x-request-id", "x-accel-buffering"}
+"""What differs from answer to answer; nothing else may come along, as the name of a server."""
+
+
 def test_every_answer_carries_what_keeps_a_browser_in_bounds(service: Service) -> None:
     client, _ = client_of(service)
     for found in (
@@ -342,13 +374,8 @@ def test_every_answer_carries_what_keeps_a_browser_in_bounds(service: Service) -
         client.post("/v1/search", json={}),
         client.post("/v1/ask", json={"question": "a", "stream": True}),
     ):
-        policy = found.headers["content-security-policy"]
-        assert policy.startswith("default-src 'self'; ")
-        assert "object-src 'none'" in policy
-        assert found.headers["x-content-type-options"] == "nosniff"
-        assert found.headers["referrer-policy"] == "no-referrer"
-        assert found.headers["cache-control"] == "no-store"
-        assert "server" not in found.headers
+        carried = {name: text for name, text in found.headers.items() if name not in OF_EACH}
+        assert carried == BOUNDS
         assert len(found.headers["x-request-id"]) == 16
 
 

@@ -483,18 +483,18 @@ class TestLimits:
 
 class TestTheEnd:
     def test_what_was_taken_may_finish(self, watched: Watched, store: Store) -> None:
-        desk = Desk(watched.opened(), store)
-        tickets = [desk.submit(question, SHORT) for question in QUESTIONS]
-        closing = threading.Thread(target=desk.close, args=(20.0,))
-        closing.start()
-        until(lambda: desk._closing)
-        with pytest.raises(OverloadedError, match="about to stop"):
-            desk.submit(QUESTIONS[0], SHORT)
-        watched.held.set()
-        for ticket in tickets:
-            answer_of(ticket)
-        closing.join(20)
-        assert not any(thread.is_alive() for thread in [closing, *desk._threads])
+        with opened(watched.opened(), store) as desk:
+            tickets = [desk.submit(question, SHORT) for question in QUESTIONS]
+            closing = threading.Thread(target=desk.close, args=(20.0,))
+            closing.start()
+            until(lambda: desk._closing)
+            with pytest.raises(OverloadedError, match="about to stop"):
+                desk.submit(QUESTIONS[0], SHORT)
+            watched.held.set()
+            for ticket in tickets:
+                answer_of(ticket)
+            closing.join(20)
+            assert not any(thread.is_alive() for thread in [closing, *desk._threads])
 
     def test_what_does_not_finish_in_time_is_stopped(self, watched: Watched, store: Store) -> None:
         desk = Desk(watched.opened(), store)

@@ -224,9 +224,13 @@ def test_a_key_above_its_rate_is_told_to_wait(served: Path, tiny_model_folder: P
 
 
 def test_a_full_desk_is_told_as_a_full_house(service: Service) -> None:
-    service.desk.limits = replace(service.desk.limits, concurrent=0, waiting=0)
+    # A desk that took it in would never come to it, and says so after these seconds.
+    service.desk.limits = replace(service.desk.limits, concurrent=0, waiting=0, seconds=5)
     client, _ = client_of(service)
     found = client.post("/v1/ask", json={"question": "a"})
+    assert found.json()["error"]["message"] == (
+        "0 questions are in work or waiting, and there is room for 0"
+    )
     assert (found.status_code, found.headers["retry-after"]) == (503, "2")
     assert service.gates.answering == 0
 

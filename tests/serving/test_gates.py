@@ -2,7 +2,7 @@ import pytest
 
 from consilience.serving.config import Limits
 from consilience.serving.errors import OverloadedError, RateError
-from consilience.serving.gates import Gates, kind_of
+from consilience.serving.gates import KINDS, Gates, kind_of
 
 
 class Clock:
@@ -97,9 +97,25 @@ def test_other_limits_hold_from_now_on() -> None:
     gates.enter("searches")
     with pytest.raises(OverloadedError):
         gates.enter("searches")
+    gates.count("a")
+    with pytest.raises(RateError):
+        gates.count("a")
 
 
 def test_a_kind_is_found_by_the_route() -> None:
-    assert kind_of("POST", "/v1/ask") == "asks"
-    assert kind_of("DELETE", "/v1/ask/{id}") == "open"
     assert kind_of("GET", "/v1/documents") == "others"
+    for method, path, kind in (
+        ("GET", "/v1/health", "open"),
+        ("GET", "/metrics", "open"),
+        ("DELETE", "/v1/ask/{id}", "open"),
+        ("POST", "/v1/ask", "asks"),
+        ("POST", "/v1/chat/completions", "asks"),
+        ("POST", "/v1/search", "searches"),
+        ("POST", "/v1/embeddings", "searches"),
+        ("POST", "/v1/documents", "uploads"),
+        ("POST", "/v1/evaluations", "uploads"),
+        ("GET", "/v1/jobs/events", "watchers"),
+        ("GET", "/v1/runs/{name}/events", "watchers"),
+    ):
+        assert kind_of(method, path) == kind, (method, path)
+    assert len(KINDS) == 11, "every one is above"

@@ -4,7 +4,8 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,31 @@ def test_what_would_change_the_answer_is_refused_by_name(server: Server) -> None
     message: Any = {"role": "user", "content": "a"}
     with pytest.raises(openai.NotFoundError, match="there is no model 'gpt-4'"):
         server.client.chat.completions.create(model="gpt-4", messages=[message])
+
+
+def test_the_limits_of_the_server_hold_for_a_chat(service: Service) -> None:
+    limits = replace(service.config.limits, longest_question=10, k=3, history=1, max_new_tokens=20)
+    service.config = replace(service.config, limits=limits)
+    client, _ = client_of(service)
+
+    def asked(turns: int, characters: int, k: int, most: int) -> tuple[int, str]:
+        before = [("user", "a"), ("assistant", "b")] * turns
+        said = [*before, ("user", "x" * characters)]
+        body = {
+            "model": Path(str(service.config.model)).name,
+            "messages": [{"role": role, "content": text} for role, text in said],
+            "max_tokens": most,
+            "consilience": {"k": k},
+        }
+        found = client.post("/v1/chat/completions", json=body)
+        return found.status_code, found.json().get("error", {}).get("message", "")
+
+    assert asked(1, 10, 3, 20) == (200, "")
+    assert asked(2, 11, 4, 21) == (
+        400,
+        "question has 11 characters, at most 10; history has 2 turns, at most 1; "
+        "k is 4, at most 3; max_new_tokens is 21, at most 20",
+    )
 
 
 def test_models(server: Server) -> None:

@@ -1,5 +1,6 @@
 """The server as a process: ready, reachable, stopped gracefully and at once."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,11 +16,15 @@ from typing import Any
 
 import httpx2
 import pytest
+import uvicorn
 
 from consilience.errors import UsageError
+from consilience.serving.app import create_app
 from consilience.serving.config import ServeConfig
 from consilience.serving.door import SHORT
-from consilience.serving.running import address_of, listen
+from consilience.serving.journal import LOG
+from consilience.serving.running import Server, address_of, listen
+from consilience.serving.service import Service
 from tests.cli.terminal import PROGRAM
 from tests.serving.small import events_of
 
@@ -139,10 +144,10 @@ def upload_slowly(server: Running, going: threading.Event, statuses: list[int]) 
     statuses.append(found.status_code)
 
 
-def begun(server: Running) -> None:
-    """Wait until the upload is inside."""
+def begun(server: Running, kind: str = "uploads") -> None:
+    """Wait until the upload, or whatever it is, is inside."""
     until = time.monotonic() + SECONDS
-    while "consilience_uploads_inside 1.0" not in server.client.get("/metrics").text:
+    while f"consilience_{kind}_inside 1.0" not in server.client.get("/metrics").text:
         assert time.monotonic() < until
         time.sleep(0.02)
 
@@ -175,14 +180,25 @@ def test_the_grace_has_an_end(served: Path, tiny_model_folder: Path) -> None:
         socket.create_connection(address(server)) as raw,
     ):
         raw.sendall(head)
+        begun(server, "searches")
         server.process.send_signal(signal.SIGTERM)
         assert server.end()[0] == 0
+        assert b"408" not in rest(raw)[:20], "it waited until the body came too slowly"
+
+
+def rest(raw: socket.socket) -> bytes:
+    """What a server that has ended left in a connection."""
+    raw.settimeout(SECONDS)
+    try:
+        return raw.recv(1000)
+    except ConnectionError:
+        return b""
 
 
 def test_a_second_signal_stops_at_once(served: Path, tiny_model_folder: Path) -> None:
-    going = threading.Event()
+    going, statuses = threading.Event(), list[int]()
     with running(served, tiny_model_folder, "--grace", "3600") as server:
-        thread = threading.Thread(target=_hang_up, args=(server, going))
+        thread = threading.Thread(target=_hang_up, args=(server, going, statuses))
         thread.start()
         begun(server)
         server.process.send_signal(signal.SIGTERM)
@@ -193,13 +209,31 @@ def test_a_second_signal_stops_at_once(served: Path, tiny_model_folder: Path) ->
         going.set()
         thread.join(SECONDS)
     assert code == 0
+    assert 408 not in statuses, "it waited until the upload came too slowly"
 
 
-def _hang_up(server: Running, going: threading.Event) -> None:
+def _hang_up(server: Running, going: threading.Event, statuses: list[int]) -> None:
     try:
-        upload_slowly(server, going, [])
+        upload_slowly(server, going, statuses)
     except httpx2.HTTPError:
         return
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_the_clock_and_a_second_signal_end_the_waiting(service: Service, twice: bool) -> None:
+    now = [100.0]
+    config = uvicorn.Config(create_app(service), log_config=None)
+    server = Server(config, service, ready=lambda: None, clock=lambda: now[0])
+    service.gates.enter("asks")
+    for _ in range(1 + twice):
+        assert not asyncio.run(server.on_tick(1))
+        server.handle_exit(signal.SIGTERM, None)
+    now[0] += service.config.grace - 1
+    assert asyncio.run(server.on_tick(1)) is twice
+    assert server.force_exit is twice
+    now[0] += 1
+    assert asyncio.run(server.on_tick(1))
+    LOG.flush()
 
 
 def address(server: Running) -> tuple[str, int]:

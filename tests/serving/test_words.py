@@ -38,6 +38,7 @@ def test_codes_tell_kinds_apart() -> None:
         ("zh", "zh"),
         ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
         ("en-GB,en;q=0.9,zh;q=0.8", "en"),
+        ("en;q=0.5,zh;q=0.9", "zh"),
         ("fr,zh;q=0.3", "zh"),
         ("fr", "en"),
         ("zh;q=0,en;q=0.1", "en"),

@@ -17,12 +17,10 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 import consilience
+from consilience.serving.journal import HEADERS
 
 WEB = Path(consilience.__file__).parent / "web"
-POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; "
-    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
-)
+POLICY = HEADERS["Content-Security-Policy"]
 ENDED = ("done", "failed", "cancelled")
 Step = tuple[float, str, dict[str, Any]]
 """Seconds to wait, the name of an event, and its data."""

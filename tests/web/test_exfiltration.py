@@ -123,3 +123,18 @@ def test_settings_are_text_too(fake: Fake, address: str, open_page: Opener) -> N
     assert page.locator("#settings :is(img, script, iframe, style, link, svg image)").count() == 0
     assert watched.elsewhere(address) == []
     assert json.dumps(watched.faults) == "[]"
+
+
+def test_what_became_markup_all_the_same_is_kept_in_bounds(address: str, open_page: Opener) -> None:
+    page, _ = open_page(address)
+    page.evaluate(
+        """markup => { window.kept = [];
+        const keep = (one) => window.kept.push(one.effectiveDirective);
+        document.addEventListener("securitypolicyviolation", keep);
+        document.body.insertAdjacentHTML("beforeend", markup); }""",
+        "".join(one for one in PAYLOADS if "refresh" not in one),  # it takes the page along
+    )
+    bounds = ["frame-src", "img-src", "object-src", "script-src-attr", "style-src-elem"]
+    page.wait_for_function(
+        "bounds => bounds.every((one) => window.kept.includes(one))", arg=bounds, timeout=10_000
+    )

@@ -167,7 +167,10 @@ def test_what_is_asked_next_is_looked_up_with_what_was_said(
     add(page, notice, HOSPITAL / "visiting-hours.md")
     ask(page, "Until when may visitors of ward 7 stay on weekdays?")
     ask(page, "And on Sundays?")
-    assert page.locator(".turn").nth(1).locator(".looked-up").count() == 1
+    looked_up = page.locator(".turn").nth(1).locator(".looked-up")
+    expect(looked_up).to_be_visible()
+    expect(looked_up).to_contain_text("Until when may visitors of ward 7 stay on weekdays?")
+    expect(looked_up).to_contain_text("And on Sundays?")
     expect(page.locator(".failed")).to_have_count(0)
 
 
