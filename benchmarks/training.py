@@ -378,9 +378,9 @@ def steps(folder: Path, data: Path, scale: Scale, options: argparse.Namespace) -
     how = (
         f"Loss, gradients and AdamW (fused) over {work.questions} questions with {work.passages} "
         f"passages of {work.length} tokens and answers of {work.steps}; question encoder of "
-        f"{work.layers} layers, BART with {work.layers} + {work.layers} of width {work.hidden}, vocabulary "
-        f"{work.vocabulary:,}; random weights, seed 0, no dropout, {platform.machine()}, "
-        f"{options.threads} threads; bfloat16 is autocast, the same for both. Medians of "
+        f"{work.layers} layers, BART with {work.layers} + {work.layers} of width {work.hidden}, "
+        f"vocabulary {work.vocabulary:,}; random weights, seed 0, no dropout, "
+        f"{platform.machine()}, {options.threads} threads; bfloat16 is autocast, the same for both. Medians of "
         f"{options.runs} steps after one that is not counted, with the fastest and the slowest; "
         "the libraries take turns."
     )

@@ -1,5 +1,6 @@
 """Answers beside those of transformers' own classes, id for id."""
 
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -28,6 +29,30 @@ CASES: dict[str, dict[str, Any]] = {
 KINDS = ["bart", "t5", "bert2gpt2"]
 
 
+@lru_cache
+def beside(fusion: str, kind: str) -> tuple[Any, Any]:
+    """A model of transformers and ours; the T5 ends its answers at many lengths."""
+    settings = {"bos_token_id": 3} if (fusion, kind) == ("sequence", "t5") else {}
+    theirs, ours = pair(fusion, rag_config(kind, **settings))
+    if kind == "t5":
+        teach_lengths(theirs.generator)
+    return theirs, ours
+
+
+def teach_lengths(model: Any) -> None:
+    """A few steps on random answers: with random weights alone no T5 ends before its limit."""
+    torch.manual_seed(1)
+    rows, answers = torch.randint(5, 40, (6, 7)), torch.randint(5, 40, (6, 13))
+    ends, places = torch.arange(2, 14, 2)[:, None], torch.arange(13)
+    labels = answers.masked_fill(places == ends, model.config.eos_token_id)
+    labels = labels.masked_fill(places > ends, -100)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(40):
+        optimizer.zero_grad()
+        model(rows, labels=labels).loss.backward()
+        optimizer.step()
+
+
 def questions(config: Any, count: int, seed: int) -> dict[str, torch.Tensor]:
     inputs = batch(config, answers=[[0]] * count, seed=seed)
     inputs.pop("labels")
@@ -42,7 +67,7 @@ def unmasked(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES)
 def test_rag_token_writes_what_transformers_writes(kind: str, case: str) -> None:
-    theirs, ours = pair("token", rag_config(kind))
+    theirs, ours = beside("token", kind)
     for seed in range(3):
         inputs = questions(ours.config, 3, seed)
         expected = theirs.generate(**inputs, **CASES[case])
@@ -52,13 +77,21 @@ def test_rag_token_writes_what_transformers_writes(kind: str, case: str) -> None
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES)
 def test_rag_sequence_writes_what_transformers_writes(kind: str, case: str) -> None:
-    settings = {"bos_token_id": 3} if kind == "t5" else {}
-    theirs, ours = pair("sequence", rag_config(kind, **settings))
+    theirs, ours = beside("sequence", kind)
     for seed in range(3):
         masked = questions(ours.config, 3, seed)
         for inputs in (masked, unmasked(masked)):
             expected = theirs.generate(**inputs, **CASES[case])
             assert ours.generate(**inputs, **CASES[case]).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("fusion", ["token", "sequence"])
+def test_the_t5_ends_its_answers_at_many_lengths(fusion: str) -> None:
+    """Or how they are filled up would not be seen."""
+    theirs, _ = beside(fusion, "t5")
+    end, inputs = theirs.generator.config.eos_token_id, questions(theirs.config, 3, 0)
+    rows = theirs.generate(**inputs, num_beams=4, num_return_sequences=4).tolist()
+    assert len({row.index(end) for row in rows if end in row}) > 1
 
 
 @pytest.mark.parametrize("beams", [1, 3])

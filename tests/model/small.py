@@ -122,12 +122,13 @@ GENERATORS = {"bart": bart, "gpt2": gpt2, "compact": compact}
 
 
 def some_rows(generator: TrainableGenerator, *, b: int = 2, k: int = 3) -> dict[str, torch.Tensor]:
-    """Contexts of uneven length, and labels, for a generator."""
+    """Contexts of uneven length, those of question 1 all shorter, and labels, for a generator."""
     torch.manual_seed(5)
     most = min(generator.vocabulary_size, WORDS)
     context = torch.randint(6, most, (b, k, 9))
     mask = torch.arange(9) < torch.randint(5, 10, (b, k, 1))
     mask[0, 0] = True
+    mask[1, :, 8:] = False
     if isinstance(generator, CompactGenerator):
         words = generator.tokens
         context[:, :, 0], context[:, :, 2] = words.start, words.separator

@@ -104,6 +104,7 @@ def test_old_files_of_weights_are_read(checkpoint: Path, legacy: bool) -> None:
     state["rag.question_encoder.question_encoder.bert_model.embeddings.position_ids"] = torch.ones(
         1
     )
+    state["rag.generator.model.encoder.position_ids"] = torch.ones(1)
     (checkpoint / "model.safetensors").unlink()
     torch.save(state, checkpoint / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
     assert_equal(load_transformers_rag(checkpoint).generator_model, expected.generator_model)

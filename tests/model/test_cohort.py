@@ -63,6 +63,7 @@ def same(found: Answer | None, expected: Answer) -> None:
     assert [one.text for one in found.tokens] == [one.text for one in expected.tokens]
     assert found.posterior == pytest.approx(expected.posterior, abs=1e-5)
     assert found.confidence == pytest.approx(expected.confidence, abs=1e-5)
+    assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-4)
     assert [one.text for one in found.alternatives] == [one.text for one in expected.alternatives]
     cited = [(one.passage.id, one.quotes) for one in found.citations]
     assert cited == [(one.passage.id, one.quotes) for one in expected.citations]

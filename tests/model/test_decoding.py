@@ -1,9 +1,11 @@
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from consilience.errors import UsageError
 from consilience.generation import NextToken, Pair
@@ -101,13 +103,17 @@ def test_an_answer_that_is_cut_is_worth_its_tokens_only() -> None:
         assert one.log_likelihood == pytest.approx(expected, abs=1e-4)
 
 
-def test_greedy_takes_the_best_token_of_the_sum_at_every_step() -> None:
+@pytest.mark.parametrize("fusion", ["token", "average"])
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_greedy_takes_the_best_token_of_the_sum_at_every_step(fusion: Sum, question: str) -> None:
     generator = TableGenerator(vocabulary=7)
-    (found,) = ask(generator, ["who"], fusion="token")
+    # Weights that moved would first be seen in the choice of a later token.
+    most = 8
+    (found,) = ask(generator, [question], fusion=fusion, max_new_tokens=most)
     weights = log_prior(SCORES)[0]
-    memory = memory_of(generator, ["who"])
+    memory = memory_of(generator, [question])
     prefix: tuple[int, ...] = ()
-    for _ in range(MOST):
+    for _ in range(most):
         rows = torch.stack([generator.distribution(row, prefix) for row in memory])
         token = int((rows + weights[:, None]).logsumexp(0).argmax())
         if token == generator.end:
@@ -167,10 +173,11 @@ def test_groups_are_searched_one_after_the_other(question: str, width: int, grou
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_beams_are_those_of_the_definition(question: str) -> None:
-    generator = TableGenerator(vocabulary=7)
-    (found,) = ask_all(generator, [question], beams=4, returned=4)
-    assert [tuple(one.ids) for one in found] == naive_beams(generator, question, 4, 1, 0.0)
+@pytest.mark.parametrize(("vocabulary", "width"), [(7, 4), (5, 2), (5, 4)])
+def test_beams_are_those_of_the_definition(question: str, vocabulary: int, width: int) -> None:
+    generator = TableGenerator(vocabulary=vocabulary)
+    (found,) = ask_all(generator, [question], beams=width, returned=width)
+    assert [tuple(one.ids) for one in found] == naive_beams(generator, question, width, 1, 0.0)
 
 
 def test_groups_without_a_penalty_worth_the_name_are_all_the_same() -> None:
@@ -223,7 +230,7 @@ def test_posteriors_follow_bayes_in_every_mode(mode: dict[str, Any]) -> None:
 
 
 def test_a_settled_question_costs_nothing_more() -> None:
-    """Four questions end after 0 to 3 tokens; rows are left out when half are settled."""
+    """Four questions end after 0 to 3 tokens; rows are left out from a quarter on."""
     plain, shrinking = TableGenerator(vocabulary=7), ShrinkingTables(vocabulary=7)
     options = {"fusion": "token", "max_new_tokens": 6}
     questions = [f"question {i}" for i in range(12)]
@@ -301,6 +308,31 @@ def test_posteriors_of_tokens_under_the_prior() -> None:
     torch.testing.assert_close(found.posterior, shares.mean(0), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("fusion", SUMS)
+@pytest.mark.parametrize("beams", [1, 3])
+def test_posteriors_cost_no_further_pass(fusion: Sum, beams: int) -> None:
+    """One step a token is all that is asked of a generator, and it is read once."""
+
+    class Asked(TableGenerator):
+        reads = 0
+
+        def read(self, pairs: Sequence[Pair]) -> list[str]:
+            self.reads += 1
+            return super().read(pairs)
+
+        def score(self, memory: list[str], targets: Tensor) -> Tensor:
+            raise AssertionError("the answer was scored again")
+
+    generator = Asked(vocabulary=7)
+    how: dict[str, Any] = {"fusion": fusion, "beams": beams, "min_new_tokens": 2}
+    (found,) = ask_all(generator, ["who"], returned=beams, **how)
+    assert generator.reads == 1
+    assert len(generator.asked) == MOST
+    for one in found:
+        assert one.posterior.shape == (len(PASSAGES),)
+        assert one.token_posteriors.shape == (len(one.ids), len(PASSAGES))
+
+
 @pytest.mark.parametrize("mode", MODES, ids=named)
 def test_support_is_the_prior_mass_of_passages_that_hold_an_answer(mode: dict[str, Any]) -> None:
     generator = TableGenerator(vocabulary=7, none=True)
@@ -375,6 +407,7 @@ def test_stop_strings_end_an_answer_before_they_begin() -> None:
     assert found.text(generator) == text.split(stop)[0]
     assert not found.ended
     assert found.ids == free.ids[: len(found.ids)]
+    assert found.log_likelihood > free.log_likelihood
     assert generator.decode(found.ids).startswith(found.text(generator))
     assert found.token_posteriors.shape[0] == len(found.ids)
 

@@ -92,8 +92,11 @@ def test_no_answer_holds_its_stop_string_in_any_spelling(
         assert [token.text for token in found.tokens] == words[: words.index(stop)]
 
 
-def test_a_stop_string_inside_a_word_cuts_the_word(rag: Rag, store: Store) -> None:
+@pytest.mark.parametrize("quote", [False, True])
+def test_a_stop_string_inside_a_word_cuts_the_word(rag: Rag, store: Store, quote: bool) -> None:
+    """Also where a passage has the whole word, as it has of a quotation."""
     ways: dict[str, Any] = {"beams": 1, "min_new_tokens": 6, "max_new_tokens": 6, "abstain": False}
+    ways["quote"] = quote
     free = rag.ask(QUESTION, store, AskOptions(**ways))
     long = next(token.text for token in free.tokens if len(token.text) > 2 and token.text.isalpha())
     found = rag.ask(QUESTION, store, AskOptions(**ways, stop=(long[1:],)))

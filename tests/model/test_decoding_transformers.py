@@ -1,6 +1,7 @@
 """Beside the library: the same model, the same configuration, the same sequences."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -66,21 +67,18 @@ CASES: list[dict[str, Any]] = [
     {"min_length": 6},
     {"no_repeat_ngram_size": 1},
     {"no_repeat_ngram_size": 2, "max_new_tokens": 15},
-    {"num_beams": 2},
+    {"num_beams": 2, "num_return_sequences": 2},
     {"num_beams": 4},
-    {"num_beams": 4, "length_penalty": 0.0},
-    {"num_beams": 4, "length_penalty": 2.0},
-    {"num_beams": 4, "length_penalty": -1.0},
-    {"num_beams": 4, "length_penalty": 2.0, "early_stopping": "never"},
+    {"num_beams": 4, "num_return_sequences": 4, "length_penalty": 0.0},
+    {"num_beams": 4, "num_return_sequences": 4, "length_penalty": 2.0},
+    {"num_beams": 4, "num_return_sequences": 4, "length_penalty": -1.0},
+    {"num_beams": 4, "num_return_sequences": 2, "length_penalty": 2.0, "early_stopping": "never"},
     {"num_beams": 4, "length_penalty": -1.0, "early_stopping": "never"},
     {"num_beams": 4, "early_stopping": True},
     {"num_beams": 2, "early_stopping": True, "length_penalty": 2.0, "max_length": 12},
     {"num_beams": 4, "min_length": 5, "max_length": 8},
     {"num_beams": 3, "min_new_tokens": 4, "max_new_tokens": 6},
-    {"num_beams": 4, "repetition_penalty": 1.7},
-    {"num_beams": 2, "repetition_penalty": 0.6, "max_length": 10},
     {"num_beams": 4, "no_repeat_ngram_size": 2},
-    {"num_beams": 3, "no_repeat_ngram_size": 3, "repetition_penalty": 1.2},
     {"num_beams": 4, "num_return_sequences": 4},
     {"num_beams": 4, "num_return_sequences": 3, "length_penalty": 0.5, "early_stopping": True},
     {"num_beams": 4, "num_return_sequences": 2, "early_stopping": "never"},
@@ -90,6 +88,16 @@ CASES: list[dict[str, Any]] = [
     {"num_beams": 2, "suppress_tokens": [3, 4, 7], "begin_suppress_tokens": [8, 9]},
     {"num_beams": 2, "begin_suppress_tokens": [8, 9, 10], "forced_bos_token_id": 6},
 ]
+
+REPEATING: list[dict[str, Any]] = [
+    {"num_beams": 4, "repetition_penalty": 1.7},
+    {"num_beams": 2, "repetition_penalty": 0.6, "max_length": 10},
+    {"num_beams": 3, "no_repeat_ngram_size": 3, "repetition_penalty": 1.2},
+]
+
+
+def named(case: dict[str, Any]) -> str:
+    return ",".join(f"{key}={value}" for key, value in case.items())
 
 
 def questions(pad: int) -> tuple[Tensor, Tensor]:
@@ -108,32 +116,53 @@ def sequences(answers: list[list[Decoded]], generator: UncachedGenerator) -> lis
     ]
 
 
-@pytest.mark.parametrize("name", list(MODELS))
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize(
-    "case", CASES, ids=lambda case: ",".join(f"{k}={v}" for k, v in case.items())
-)
-def test_the_search_is_that_of_generate(name: str, seed: int, case: dict[str, Any]) -> None:
-    model = half_learned(name, seed)
-    generator = UncachedGenerator(model)
-    case = {key: generator.end if value == "end" else value for key, value in case.items()}
-    config = GenerationConfig(
+def configured(model: Any, case: dict[str, Any]) -> GenerationConfig:
+    end = model.config.eos_token_id
+    case = {key: end if value == "end" else value for key, value in case.items()}
+    return GenerationConfig(
         pad_token_id=model.config.pad_token_id,
         bos_token_id=getattr(model.config, "bos_token_id", None),
-        eos_token_id=generator.end,
-        decoder_start_token_id=generator.start,
+        eos_token_id=end,
+        decoder_start_token_id=model.config.decoder_start_token_id,
         **({"max_length": 18} | case),
     )
+
+
+def written(model: Any, options: DecodingOptions) -> list[list[int]]:
+    generator = UncachedGenerator(model)
+    memory = generator.read_ids(*questions(model.config.pad_token_id))
+    return sequences(decode(generator, memory, torch.zeros(ROWS, 1), options=options), generator)
+
+
+def assert_as_generate(model: Any, config: GenerationConfig) -> None:
     ids, mask = questions(model.config.pad_token_id)
     with torch.no_grad():
         theirs = model.generate(ids, attention_mask=mask, generation_config=config)
-    options = DecodingOptions.like_transformers(config)
-    memory = generator.read_ids(ids, mask)
-    ours = sequences(decode(generator, memory, torch.zeros(ROWS, 1), options=options), generator)
+    ours = written(model, DecodingOptions.like_transformers(config))
     assert len(ours) == len(theirs)
     fill = model.config.pad_token_id if config.num_beams in (None, 1) else _fill(config)
     for one, other in zip(ours, theirs.tolist(), strict=True):
         assert [*one, *[fill] * (len(other) - len(one))] == other
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("case", CASES, ids=named)
+def test_the_search_is_that_of_generate(name: str, seed: int, case: dict[str, Any]) -> None:
+    model = half_learned(name, seed)
+    assert_as_generate(model, configured(model, case))
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("case", REPEATING, ids=named)
+def test_repetition_is_penalised_as_by_generate(name: str, case: dict[str, Any]) -> None:
+    """With models that learned nothing and so repeat themselves, the start token, too."""
+    model = MODELS[name](3).eval()
+    config = configured(model, case)
+    assert_as_generate(model, config)
+    options = DecodingOptions.like_transformers(config)
+    for without in (replace(options, repetition_penalty=1.0), replace(options, opening=())):
+        assert written(model, without) != written(model, options)
 
 
 def _fill(config: GenerationConfig) -> int:

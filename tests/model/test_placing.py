@@ -14,6 +14,7 @@ from consilience.generation import Pair
 from consilience.model.loading import load_any_encoder, load_parts
 from consilience.model.placing import VARIABLE, device_named, place
 from tests.compat.tiny_rag import write_checkpoint
+from tests.tiny import write_tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +85,15 @@ def test_everything_is_moved(tiny_model_folder: Path, tmp_path: Path, kind: str)
     moved: Any = [*parts.model.parameters(), *tensors_of(parts.encoder)]  # type: ignore[union-attr]
     assert len(moved) > 20
     assert {one.device.type for one in moved} == {"meta"}
+
+
+@pytest.mark.parametrize("kind", ["ours", "transformers"])
+def test_an_encoder_by_itself_is_moved(tmp_path: Path, kind: str) -> None:
+    # A folder of its own: an encoder is read once in a process, and others want to compute with it.
+    write = write_tiny_model if kind == "ours" else write_checkpoint
+    encoder = load_any_encoder(write(tmp_path / "model"))
+    place(None, encoder, torch.device("meta"))
+    assert {one.device.type for one in tensors_of(encoder)} == {"meta"}
 
 
 def test_a_model_on_a_named_device_answers(tiny_model_folder: Path) -> None:

@@ -13,6 +13,7 @@ from consilience.model.loading import tensors_of
 from consilience.model.precision import Precision, set_precision
 from consilience.training.config import DataSettings, TrainConfig
 from consilience.training.run import train
+from tests.compat.tiny_rag import write_checkpoint
 from tests.tiny import tiny_config, tiny_tensors, tiny_tokenizer
 
 PAIRS = [Pair("what is the fee", "fees", "the fee is 9"), Pair("门诊时间", "", "时间是上午。")]
@@ -34,6 +35,13 @@ def test_eight_bits_say_nearly_the_same_with_a_quarter_of_the_weights(
     assert not torch.equal(scores(rag), exact)
     left = [m for m in rag.model.generator.modules() if type(m) is nn.Linear]
     assert left == []
+
+
+def test_the_vocabulary_keeps_its_numbers(tmp_path: Path) -> None:
+    rag = Rag.load(write_checkpoint(tmp_path / "checkpoint"))
+    set_precision(rag.model, "int8")
+    modules = rag.model.generator.named_modules()
+    assert [name for name, one in modules if type(one) is nn.Linear] == ["model.lm_head"]
 
 
 def test_the_retriever_keeps_its_numbers(tiny_model_folder: Path) -> None:

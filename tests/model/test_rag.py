@@ -295,6 +295,26 @@ class TestStream:
 class TestShares:
     """Where no sum tells passages apart, each is asked alone."""
 
+    @pytest.mark.parametrize("fusion", ["sequence", "token", "average"])
+    def test_those_of_a_sum_cost_no_further_pass(
+        self, rag: Rag, store: Store, fusion: Fusion, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise AssertionError("the generator was asked again")
+
+        hits = rag.retriever(store).search("what is the fee?", k=3)
+        reading = read(rag.model, "what is the fee?", hits, fusion=fusion, encoder=None)
+        options = AskOptions(fusion=fusion, max_new_tokens=5, min_new_tokens=2).decoding()
+        kind = type(reading.generator)
+        monkeypatch.setattr(kind, "score", fail)
+        (one,) = decode(reading.generator, reading.memory, reading.log_weights, options=options)[0]
+        for name in ("read", "begin", "step"):
+            monkeypatch.setattr(kind, name, fail)
+        shares = reading.shares(one)
+        torch.testing.assert_close(shares.whole.sum(), torch.tensor(1.0))
+        assert shares.tokens.shape == (len(one.ids), 3)
+        torch.testing.assert_close(shares.tokens.sum(-1), torch.ones(len(one.ids)))
+
     @pytest.mark.parametrize("fusion", ["fid", "concat"])
     def test_they_follow_bayes(self, rag: Rag, store: Store, fusion: Fusion) -> None:
         hits = rag.retriever(store).search("what is the fee?", k=3)

@@ -107,6 +107,29 @@ def test_posteriors_of_every_forward_are_distributions(model: RagModel, fusion: 
 
 
 @pytest.mark.parametrize("fusion", SUMS)
+def test_posteriors_cost_no_further_pass(
+    model: RagModel, fusion: Fusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, inputs, asked = type(model.generator), inputs_of(model), []
+
+    def counted(name: str) -> Callable[..., object]:
+        real = getattr(kind, name)
+
+        def call(*args: object, **settings: object) -> object:
+            asked.append(name)
+            return real(*args, **settings)
+
+        return call
+
+    for name in ("read", "memorise", "target_log_probs", "next_logits", "score", "begin", "step"):
+        monkeypatch.setattr(kind, name, counted(name))
+    found = model(**inputs, fusion=fusion)
+    assert asked == ["memorise", "target_log_probs"]
+    assert found.posterior.shape == (2, 3)
+    assert found.token_posterior.shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("fusion", SUMS)
 def test_logits_are_a_distribution_whose_product_is_the_likelihood(
     model: RagModel, fusion: Fusion
 ) -> None:
@@ -360,6 +383,17 @@ class TestPrecision:
         with torch.autocast("cpu", torch.bfloat16):
             found = model(question_ids=torch.zeros(1, 1).long(), passage_vectors=vectors)
         expected = log_prior(torch.tensor([[75.03, 75.0, 74.97]]))
+        torch.testing.assert_close(found.log_prior, expected)
+
+    def test_scores_of_vectors_of_half_precision_are_added_up_in_float32(self) -> None:
+        class Half(torch.nn.Module):
+            def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+                return torch.tensor([[10.0, 1.0]], dtype=torch.bfloat16)
+
+        model = RagModel(bart(), question_encoder=Half())
+        vectors = torch.tensor([[[7.5, 0.03], [7.5, 0.0], [7.5, -0.03]]]).bfloat16()
+        found = model(question_ids=torch.zeros(1, 1).long(), passage_vectors=vectors)
+        expected = log_prior((torch.tensor([10.0, 1.0]) * vectors.float()).sum(-1))
         torch.testing.assert_close(found.log_prior, expected)
 
 

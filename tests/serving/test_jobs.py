@@ -55,6 +55,7 @@ def test_progress_is_told_while_a_job_runs(tmp_path: Path) -> None:
     embedding = [job for job in told if job is not None and job.state == "embedding"]
     assert len(embedding) >= 3
     assert embedding[0].rate > 0
+    assert any(job.seconds_left is not None and job.seconds_left > 0 for job in embedding)
     assert embedding[-1].seconds_left == 0
     assert embedding[-1].done_bytes == len(LONG.encode())
     assert embedding[-1].passages > 1

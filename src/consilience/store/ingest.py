@@ -151,6 +151,7 @@ class Ingest:
         self._wanted.clear()
 
     def _embed_wanted(self) -> None:
+        self._meter.begin(sum(origin.size for origin, _ in self._pending), len(self._wanted))
         wanted = iter(self._wanted.items())
         several = len(self._wanted) > self._options.batch
         while batch := dict(islice(wanted, self._options.batch)):

@@ -95,6 +95,8 @@ class DecodingOptions:
     def like_transformers(cls, generation_config: Any, **overrides: Any) -> "DecodingOptions":
         """Options that search as `generate` of transformers 5.23 does under its configuration.
 
+        One thing is not so: with one beam the library puts a repetition penalty on logits, and with
+        several on log p; here it is on log p always, as it must be for a sum over passages.
         Lengths of the configuration count the start token, as they do for an encoder-decoder.
 
         Args:
