@@ -380,9 +380,9 @@ def steps(folder: Path, data: Path, scale: Scale, options: argparse.Namespace) -
         f"passages of {work.length} tokens and answers of {work.steps}; question encoder of "
         f"{work.layers} layers, BART with {work.layers} + {work.layers} of width {work.hidden}, "
         f"vocabulary {work.vocabulary:,}; random weights, seed 0, no dropout, "
-        f"{platform.machine()}, {options.threads} threads; bfloat16 is autocast, the same for both. Medians of "
-        f"{options.runs} steps after one that is not counted, with the fastest and the slowest; "
-        "the libraries take turns."
+        f"{platform.machine()}, {options.threads} threads; bfloat16 is autocast, as for both. "
+        f"Medians of {options.runs} steps after one that is not counted, with the fastest and the "
+        "slowest; the libraries take turns."
     )
     heads = (
         "| | transformers s | ours s | times as fast | steps a second | processor seconds "
