@@ -174,10 +174,10 @@ class Copy:
         trouble = "" if code in (0, 1) and "ERROR " not in output else output.strip()[-2000:]
         return Verdict(mutant, noticed, missed, trouble)
 
-    def tests(self, names: Sequence[str]) -> tuple[int, str]:
+    def tests(self, names: Sequence[str], *more: str) -> tuple[int, str]:
         """Run tests in this copy, on this copy's code: exit status and what was printed."""
         ran = subprocess.run(
-            [sys.executable, "-m", "pytest", *_HOW, *names],
+            [sys.executable, "-m", "pytest", *_HOW, *more, *names],
             cwd=self.root,
             env={
                 **os.environ,
@@ -215,7 +215,7 @@ def judged(chosen: Sequence[Mutant], jobs: int) -> Iterable[Verdict]:
                 copies.put(copy)
 
         whole = copies.get()
-        code, output = whole.tests(sorted({test for one in chosen for test in one.tests}))
+        code, output = whole.tests(sorted({test for one in chosen for test in one.tests}), "--tb=short")
         copies.put(whole)
         if code != 0:
             raise MutantError(f"Not all tests pass on the code as it is:\n{output[-4000:]}")
