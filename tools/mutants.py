@@ -215,7 +215,8 @@ def judged(chosen: Sequence[Mutant], jobs: int) -> Iterable[Verdict]:
                 copies.put(copy)
 
         whole = copies.get()
-        code, output = whole.tests(sorted({test for one in chosen for test in one.tests}), "--tb=short")
+        named = sorted({test for one in chosen for test in one.tests})
+        code, output = whole.tests(named, "--tb=short")
         copies.put(whole)
         if code != 0:
             raise MutantError(f"Not all tests pass on the code as it is:\n{output[-4000:]}")
