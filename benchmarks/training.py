@@ -354,8 +354,7 @@ def serve(library: str, threads: int) -> None:
         if kind not in models:
             made = build(library, sum_, work)
             # In one pass over every weight, as the trainers of both libraries have it.
-            optimiser = torch.optim.AdamW(made.parameters(), lr=2e-5, fused=True)
-            models = {kind: (made, optimiser)}
+            models = {kind: (made, torch.optim.AdamW(made.parameters(), lr=2e-5, fused=True))}
         model, optimiser = models[kind]
         begun, used = time.perf_counter(), time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
