@@ -94,7 +94,7 @@ def test_without_the_package_the_line_that_installs_it_is_told(
     monkeypatch.setitem(sys.modules, "mcp.server", None)
     with pytest.raises(DependencyError) as error:
         mcp_server(service)
-    assert error.value.hint == "pip install 'consilience[mcp]'"
+    assert error.value.hint == "pip install 'consilience[serve,mcp]'"
 
 
 def test_the_command_speaks_on_standard_input(served: Path, tiny_model_folder: Path) -> None:

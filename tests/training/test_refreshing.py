@@ -71,12 +71,12 @@ def test_a_run_that_breaks_off_leaves_no_refresh_behind(
         prepare=lambda _: [],
         reload=lambda: None,
     )
-    started: list[int] = []
+    before, started = _children(), set[int]()
 
     def broken_off() -> None:
         with refresh:
             refresh.on_step_end(TrainingArguments(str(tmp_path)), _AFTER_ONE, TrainerControl())
-            started.extend(_children())
+            started.update(_children() - before)
             raise StopError
 
     with pytest.raises(StopError):
@@ -85,10 +85,10 @@ def test_a_run_that_breaks_off_leaves_no_refresh_behind(
     assert not any(map(_alive, started))
 
 
-def _children() -> list[int]:
+def _children() -> set[int]:
     """Processes that this one has started."""
     task = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children")
-    return [int(pid) for pid in task.read_text("utf-8").split()]
+    return {int(pid) for pid in task.read_text("utf-8").split()}
 
 
 def test_weights_stay_for_as_long_as_a_checkpoint_follows_them(tmp_path: Path) -> None:
