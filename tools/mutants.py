@@ -216,7 +216,7 @@ def judged(chosen: Sequence[Mutant], jobs: int) -> Iterable[Verdict]:
 
         whole = copies.get()
         named = sorted({test for one in chosen for test in one.tests})
-        code, output = whole.tests(named, "--tb=short")
+        code, output = whole.tests(named, "--tb=short", "-n", str(jobs))
         copies.put(whole)
         if code != 0:
             raise MutantError(f"Not all tests pass on the code as it is:\n{output[-4000:]}")
