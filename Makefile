@@ -1,8 +1,9 @@
 # Every task of this repository. `make help` lists them; each runs in the clone and nowhere else.
 #
 # Two environments share one folder, .venv: the program (make demo: what asking, serving, training
-# and evaluating need) and, on top of it, the tools that check the code (make test). A stamp remembers each; it is older than its lock when the lock
-# has changed, and only then is anything installed again.
+# and evaluating need) and, on top of it, the tools that check the code (make test). A stamp
+# remembers each; it is older than its lock when the lock has changed, and only then is anything
+# installed again.
 
 PYTHON ?= python3
 VENV := .venv

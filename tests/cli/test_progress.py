@@ -2,7 +2,7 @@ import pytest
 
 from consilience.cli.flags import Output
 from consilience.cli.messages import ENGLISH
-from consilience.cli.progress import CountLines, LogLines, clock_time, described
+from consilience.cli.progress import Lines, clock_time, described
 from consilience.cli.screen import Screen
 from consilience.store import Progress
 
@@ -30,15 +30,15 @@ def test_clock_time(seconds: float, shown: str) -> None:
 
 def test_a_log_gets_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = iter([100.0, 105.0, 110.0, 110.0, 119.0, 121.0, 121.0])
-    log = LogLines(Screen(Output()), clock=lambda: next(seconds))
+    log = Lines(Screen(Output()), clock=lambda: next(seconds))
     for done in range(4):
-        log(at(done))
+        log(described(at(done), ENGLISH))
     assert capsys.readouterr().err.splitlines() == ["1/9 files", "3/9 files"]
 
 
 def test_a_count_gets_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = iter([0.0, 9.0, 11.0, 11.0, 12.0])
-    lines = CountLines(Screen(Output()), ENGLISH.steps_done, clock=lambda: next(seconds))
+    lines = Lines(Screen(Output()), clock=lambda: next(seconds))
     for done in (1, 2, 3):
-        lines(done, 9)
+        lines(ENGLISH.steps_done.format(done=done, total=9))
     assert capsys.readouterr().err == "2/9 steps\n"

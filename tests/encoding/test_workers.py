@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from consilience.encoding import Vectors
 from consilience.encoding.workers import CHUNK, WorkerEncoder
 from consilience.errors import ConsilienceError, MissingError, UsageError
+from tests.processes import require_end
 
 TEXTS = [f"text {number}" for number in range(3 * CHUNK + 5)]
 
@@ -136,12 +136,4 @@ def test_processes_end_with_the_one_that_made_them(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    for _ in range(200):
-        if not Path(f"/proc/{worker}").exists() or _is_over(worker):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"process {worker} goes on")
-
-
-def _is_over(process: int) -> bool:
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    require_end(worker)

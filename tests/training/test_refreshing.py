@@ -16,6 +16,7 @@ from consilience.training.config import RefreshSettings
 from consilience.training.refreshing import fresh_place
 from consilience.training.run import train
 from consilience.training.watching import IndexRefresh
+from tests.processes import is_over, require_end
 from tests.training.small import StopError, config_of, train_until, write_world
 
 ALL_PARTS = ["question_encoder", "passage_encoder", "generator", "temperature"]
@@ -82,7 +83,7 @@ def test_a_run_that_breaks_off_leaves_no_refresh_behind(
     with pytest.raises(StopError):
         broken_off()
     assert started
-    assert not any(map(_alive, started))
+    assert all(map(is_over, started))
 
 
 def _children() -> set[int]:
@@ -115,18 +116,4 @@ def test_a_refresh_ends_with_its_run() -> None:
         "print(made.stdout.readline().decode(), end='', flush=True); os._exit(0)"
     )
     ended = subprocess.run([sys.executable, "-c", run], capture_output=True, timeout=60, check=True)
-    pid = int(ended.stdout)
-    # The last one who could wait for it is gone, so its end shows where processes are listed.
-    for _ in range(100):
-        if not _alive(pid):
-            return
-        subprocess.run(["sleep", "0.1"], check=True)
-    pytest.fail(f"process {pid} outlived its run")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+    require_end(int(ended.stdout))

@@ -34,7 +34,8 @@ def shown(screen: Screen, *, quiet: bool) -> Iterator[Listener | None]:
         with _bars(screen) as bars:
             yield MovingBar(bars, bars.add_task("", total=None, source=""), screen.words)
     else:
-        yield LogLines(screen)
+        lines = Lines(screen)
+        yield lambda progress: lines(described(progress, screen.words))
 
 
 def described(progress: "Progress", words: Words) -> str:
@@ -74,8 +75,8 @@ class MovingBar:
 
 
 @dataclass(slots=True)
-class LogLines:
-    """Writes progress as a line every few seconds.
+class Lines:
+    """Writes a line every few seconds and leaves out what comes in between.
 
     Attributes:
         screen: Where to.
@@ -89,11 +90,11 @@ class LogLines:
     def __post_init__(self) -> None:
         self.told = self.clock()
 
-    def __call__(self, progress: "Progress") -> None:
+    def __call__(self, line: str) -> None:
         """Write a line if the last one is long enough ago."""
         if self.clock() - self.told >= SECONDS_BETWEEN_LINES:
             self.told = self.clock()
-            self.screen.note(described(progress, self.screen.words))
+            self.screen.note(line)
 
 
 def _bars(screen: Screen) -> "Bars":
@@ -122,7 +123,8 @@ def counted(screen: Screen, told: str) -> Iterator[Counter | None]:
         with Bars(console=screen.err, transient=True) as bars:
             yield CountBar(bars, bars.add_task("", total=None), told)
     else:
-        yield CountLines(screen, told)
+        lines = Lines(screen)
+        yield lambda done, total: lines(told.format(done=done, total=total))
 
 
 @dataclass(slots=True)
@@ -137,29 +139,3 @@ class CountBar:
         """Move the bar."""
         words = self.told.format(done=done, total=total)
         self.bars.update(self.task, total=total, completed=done, description=words)
-
-
-@dataclass(slots=True)
-class CountLines:
-    """Writes a count as a line every few seconds.
-
-    Attributes:
-        screen: Where to.
-        told: How it is put into words.
-        clock: Seconds, monotonic.
-        last: When a line was written.
-    """
-
-    screen: Screen
-    told: str
-    clock: Callable[[], float] = time.monotonic
-    last: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.last = self.clock()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Write a line if the last one is long enough ago."""
-        if self.clock() - self.last >= SECONDS_BETWEEN_LINES:
-            self.last = self.clock()
-            self.screen.note(self.told.format(done=done, total=total))

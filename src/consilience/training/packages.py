@@ -20,15 +20,8 @@ def require_packages(report_to: Collection[str] = ()) -> None:
         DependencyError: Something is not.
     """
     wanted = ["accelerate", *(["tensorboard"] if "tensorboard" in report_to else [])]
-    missing = [name for name in wanted if not _is_there(name)]
+    missing = [name for name in wanted if find_spec(name) is None]
     if missing:
         raise DependencyError(
             f"training needs the package {missing[0]}", hint="pip install 'consilience[train]'"
         )
-
-
-def _is_there(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ValueError:  # it stands among the imported modules, and as nothing
-        return False

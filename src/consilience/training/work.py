@@ -314,11 +314,14 @@ class Work:
     def log_probs(self) -> Tensor:
         """Log p of the answers' tokens given each passage alone, `[b, k, t]`."""
         if self.options.smoothing or "distil" in self.learner.mixture.active:
-            chosen = self.targets.masked_fill(~self.mask, 0)[:, None, :, None]
-            given = self.words.gather(-1, chosen.expand(-1, self.words.shape[1], -1, -1))
-            return given[..., 0]
+            return self._given(self.words)
         present = self.proposals.present.to(self.generator.device)
         return spread(self.generator.target_log_probs(self.memory, self._rows_written()), present)
+
+    def _given(self, words: Tensor) -> Tensor:
+        """Of every word's log p `[b, k, t, v]` that of the answers' tokens, `[b, k, t]`."""
+        chosen = self.targets.masked_fill(~self.mask, 0)[:, None, :, None]
+        return words.gather(-1, chosen.expand(-1, words.shape[1], -1, -1))[..., 0]
 
     def _rows_written(self) -> Tensor:
         """Ids of the answers, once for each passage that is there, `[rows, t]`."""
@@ -362,7 +365,7 @@ class Work:
             given = exact(self.generator.target_log_probs(memory, targets))
             return -(given * self.mask).sum(-1)
         words = exact(self.generator.next_logits(memory, targets)).log_softmax(-1)[:, None]
-        given = words.gather(-1, targets[:, None, :, None])[..., 0]
+        given = self._given(words)
         alone = given.new_zeros(len(given), 1)
         found = smoothing(alone, given, words, self.mask, fusion="token")
         return self.options.smoothing * found - (given[:, 0] * self.mask).sum(-1)
