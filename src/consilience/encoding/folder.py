@@ -172,12 +172,13 @@ def write_folder(
     Args:
         path: The folder, made if it is not there.
         config: Sizes and settings.
-        tensors: Weights by name.
+        tensors: Weights by name, on any device.
         tokenizer: The text of `tokenizer.json`.
         storage: `int8` rounds matrices to eight bits; it cannot be taken back.
     """
     from safetensors.torch import save_file
 
+    tensors = {name: value.cpu() for name, value in tensors.items()}
     if storage == "int8":
         from consilience.encoding.packing import packed
 
@@ -187,7 +188,7 @@ def write_folder(
     settings = json.dumps(asdict(config), indent=2, ensure_ascii=False)
     (path / "config.json").write_text(settings + "\n", encoding="utf-8")
     (path / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-    save_file(dict(tensors), path / "model.safetensors")
+    save_file(tensors, path / "model.safetensors")
     _write_manifest(path, storage)
 
 

@@ -15,6 +15,7 @@ from consilience.model.asking import AskOptions
 from consilience.model.decoding import DecodingOptions, decode
 from consilience.model.decoding.opening import open_answers
 from consilience.model.decoding.thorough import score_answers
+from consilience.model.placing import in_float64
 from consilience.model.reading import Reading
 
 Ids = tuple[int, ...]
@@ -76,7 +77,7 @@ def weighed(reading: Reading, answers: Sequence[Ids], options: DecodingOptions) 
     given = score_answers(reading.generator, reading.memory, [answers], k=reading.k)[0]
     if options.forced_first is not None:
         given[..., 0] = 0.0
-    joint = opening.log_weights[0].double()[:, None] + given.double().sum(-1)
+    joint = in_float64(opening.log_weights[0])[:, None] + in_float64(given).sum(-1)
     return Part(
         log_likelihoods=joint.logsumexp(0).cpu(),
         support=min(1.0, float(opening.support[0])),

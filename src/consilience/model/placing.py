@@ -5,10 +5,11 @@ computes on the processor. Training asks nothing here: transformers' Trainer pla
 """
 
 import os
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from consilience.errors import UsageError
 
@@ -66,6 +67,20 @@ def _found() -> list[torch.device]:
 def _there(device: torch.device) -> bool:
     count = torch.accelerator.device_count() if device.type != "cpu" else 1
     return (device.index or 0) < count
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """Values in float64: where they are, or on the processor if their device (Metal) has none."""
+    return values.double() if _has_float64(values.device) else values.cpu().double()
+
+
+@cache
+def _has_float64(device: torch.device) -> bool:
+    try:
+        torch.zeros((), dtype=torch.float64, device=device)
+    except TypeError:
+        return False
+    return True
 
 
 def place(model: object, encoder: object, device: torch.device) -> None:

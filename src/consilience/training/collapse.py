@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from consilience.errors import ConsilienceError, UsageError
+from consilience.model.placing import in_float64
 
 Level = Literal["sound", "warn", "stop"]
 Action = Literal["ignore", "warn", "stop"]
@@ -133,7 +134,7 @@ def retrieved(passage_ids: Sequence[Sequence[str | int]], log_prior: Tensor) -> 
         (1.5, 1.0, 2.0)
     """
     counts = Counter(str(name) for names in passage_ids for name in set(names) if _is_one(name))
-    entropies = torch.special.entr(log_prior.detach().double().exp()).sum(-1)
+    entropies = torch.special.entr(in_float64(log_prior.detach()).exp()).sum(-1)
     entropy = float(entropies.mean()) if len(entropies) else 0.0
     return Retrieved(len(passage_ids), dict(counts), entropy)
 

@@ -33,7 +33,7 @@ def arguments(config: TrainConfig, *, saves: bool = True) -> TrainingArguments:
         max_grad_norm=config.clip,
         bf16=config.precision == "bfloat16",
         fp16=config.precision == "float16",
-        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        use_cpu=not torch.accelerator.is_available(),
         logging_steps=config.log_every,
         logging_nan_inf_filter=False,
         save_strategy="steps" if saves else "no",

@@ -192,7 +192,8 @@ class Patience(TrainerCallback):
         if not is_first():
             return
         part = self.path.with_suffix(".part")
-        save_file({name: value.detach().clone() for name, value in self.weights().items()}, part)
+        here = {name: value.detach().cpu().clone() for name, value in self.weights().items()}
+        save_file(here, part)
         part.replace(self.path)
 
     def restore_best(self) -> None:

@@ -185,7 +185,7 @@ def by_token(source: Source, writing: Writing, *, hf_compat: bool) -> Tensor | R
         writing = replace(writing, pad=_fill(writing))
     writer, memory = _reader(source, writing)
     found = decode(writer, memory, source.prior(), options=writing.options)
-    return _output(_plain(found, writing), writing, writing.options.returned)
+    return _output(source, _plain(found, writing), writing, writing.options.returned)
 
 
 def by_answer(source: Source, writing: Writing, *, returned: int) -> Tensor | RagGenerateOutput:
@@ -199,7 +199,7 @@ def by_answer(source: Source, writing: Writing, *, returned: int) -> Tensor | Ra
     writer, memory = _reader(source, writing)
     options = replace(writing.options, search="thorough", returned=returned)
     found = decode(writer, memory, source.prior(), options=options)
-    return _output(_plain(found, writing), writing, returned)
+    return _output(source, _plain(found, writing), writing, returned)
 
 
 def by_loss(
@@ -232,7 +232,7 @@ def by_loss(
         _ranked(ids, _of_question(scored, q, len(ids)), source.scores[q], loss)[:returned]
         for q, ids in enumerate(candidates)
     ]
-    return _output(best, writing, returned, width=scored.targets.shape[-1])
+    return _output(source, best, writing, returned, width=scored.targets.shape[-1])
 
 
 def _search_alone(
@@ -401,19 +401,28 @@ def _plain(found: Sequence[Sequence[Decoded]], writing: Writing) -> list[list[Wr
 
 
 def _output(
-    found: Sequence[Sequence[Written]], writing: Writing, returned: int, width: int = 0
+    source: Source,
+    found: Sequence[Sequence[Written]],
+    writing: Writing,
+    returned: int,
+    *,
+    width: int = 0,
 ) -> Tensor | RagGenerateOutput:
-    """As many rows for every question; where there is no further answer, only a start token."""
+    """As many rows for every question; where there is no further answer, only a start token.
+
+    They lie where the contexts do: processes that share the work gather them there.
+    """
     k = len(found[0][0].posterior)
     nothing = Written([writing.start], float("-inf"), torch.zeros(k))
     rows = [one for each in found for one in [*each, *[nothing] * (returned - len(each))]]
-    sequences = _padded([one.ids for one in rows], writing.pad, width)
+    device = source.scores.device
+    sequences = _padded([one.ids for one in rows], writing.pad, width).to(device)
     if not writing.as_output:
         return sequences
     return RagGenerateOutput(
         sequences=sequences,
-        sequences_scores=torch.tensor([one.score for one in rows]),
-        doc_posteriors=torch.stack([one.posterior for one in rows]),
+        sequences_scores=torch.tensor([one.score for one in rows], device=device),
+        doc_posteriors=torch.stack([one.posterior for one in rows]).to(device),
     )
 
 

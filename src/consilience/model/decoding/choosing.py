@@ -143,7 +143,7 @@ def choose_samples(mixed: NextToken, scores: Tensor, step: Step, uniform: Tensor
         mixed: `[s, n, v]`.
         scores: `[s, n]`.
         step: Where.
-        uniform: The draw of each, in [0, 1), `[s, n]`.
+        uniform: The draw of each, in [0, 1), `[s, n]`, float64, on the processor.
     """
     count = step.options.top_k or mixed.weights.shape[-1]
     log_probs, tokens = candidates(mixed, step, count)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from consilience.model.decoding.options import DecodingOptions
+from consilience.model.placing import in_float64
 
 
 class Draws:
@@ -23,10 +24,10 @@ class Draws:
     def __init__(self, options: DecodingOptions) -> None:
         self._streams = [_stream(options.seed, sample) for sample in range(options.returned)]
 
-    def next(self, device: torch.device) -> Tensor:
-        """The next number of every stream, in [0, 1), `[samples]`, float64."""
+    def next(self) -> Tensor:
+        """The next number of every stream, in [0, 1), `[samples]`, float64, on the processor."""
         drawn = [torch.rand((), dtype=torch.float64, generator=one) for one in self._streams]
-        return torch.stack(drawn).to(device)
+        return torch.stack(drawn)
 
 
 def _stream(seed: int, sample: int) -> torch.Generator:
@@ -42,16 +43,18 @@ def draw(values: Tensor, uniform: Tensor, options: DecodingOptions) -> Tensor:
 
     Args:
         values: Probabilities up to a factor, greatest first, `[s, n, m]`.
-        uniform: In [0, 1), `[s, n]`.
+        uniform: In [0, 1), `[s, n]`, float64, on the processor.
         options: Temperature and top_p; `top_k` has cut `values` already.
 
     Returns:
-        `[s, n]`.
+        `[s, n]`, where `values` are.
     """
-    tempered = (values.double() / values[..., :1].double()) ** (1.0 / options.temperature)
+    exact = in_float64(values)
+    uniform = uniform.to(exact.device)
+    tempered = (exact / exact[..., :1]) ** (1.0 / options.temperature)
     sums = tempered.cumsum(-1)
     nucleus = (sums - tempered) < options.top_p * sums[..., -1:]
     held = nucleus & (tempered > 0)
     whole = (tempered * held).sum(-1, keepdim=True)
     place = torch.searchsorted(sums, uniform[..., None] * whole, right=True)[..., 0]
-    return place.minimum(held.sum(-1) - 1)
+    return place.minimum(held.sum(-1) - 1).to(values.device)

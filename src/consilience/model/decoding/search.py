@@ -156,8 +156,8 @@ class Search:
         frontier = self.frontier
         if not self.options.sample:
             return choose_beams(mixed, frontier.scores, self._step)
-        uniform = self._draws.next(self.generator.device)
-        return choose_samples(mixed, frontier.scores, self._step, uniform[frontier.lanes])
+        uniform = self._draws.next()[frontier.lanes.cpu()]
+        return choose_samples(mixed, frontier.scores, self._step, uniform)
 
     def _given(self, following: NextToken, choice: Choice, ends: Tensor) -> Tensor:
         """Log p of the tokens chosen given each passage, `[s, k, m]`."""

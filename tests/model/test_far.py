@@ -1,0 +1,30 @@
+"""What holds on a device that is not the processor.
+
+The cases are in `tests/far/on_far.py`. They run in a process of their own, since torch cannot
+forget a device; each of them gives on the far device what it gives on the processor.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CASES = "tests/far/on_far.py"
+
+
+def test_everything_gives_the_same_on_another_device() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n0", "-pno:cacheprovider", "-oaddopts=", CASES],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-8000:]
+    (passed,) = re.findall(r"^=+ (\d+) passed", run.stdout, re.MULTILINE)
+    assert int(passed) >= 116
+    assert "skipped" not in run.stdout
