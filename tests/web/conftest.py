@@ -11,10 +11,21 @@ import pytest
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import (  # noqa: E402
+    Browser,
+    BrowserContext,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from tests.web.fake import Fake, application  # noqa: E402
 from tests.web.serving import served  # noqa: E402
+
+LONGEST = 15_000
+"""Milliseconds that a page may take for what it is asked; other tests run beside this one."""
+
+expect.set_options(timeout=LONGEST)
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 
@@ -71,7 +82,7 @@ class Opener:
             reduced_motion="reduce",
         )
         self.contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(LONGEST)
         page, watched = context.new_page(), Watched()
         context.on("request", lambda one: watched.requests.append(one.url))
         page.on("pageerror", lambda one: watched.faults.append(str(one)))
