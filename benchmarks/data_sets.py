@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from consilience.encoding import Vectors
 
@@ -29,6 +31,11 @@ def resampled(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
     means = np.random.default_rng(seed).choice(np.asarray(values), (2000, len(values))).mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def processor() -> str:
+    """How many processors there are, and which instructions they have."""
+    return f"{os.cpu_count()} processors with {torch.backends.cpu.get_cpu_capability()}"
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """Search among vectors, side by side with faiss' own indexes: recall and processor milliseconds.
 
-    python benchmarks/vectors.py --vectors FILE --rows 200000 --out docs/benchmarks/vectors.md
+    python benchmarks/vectors.py --data DIR --rows 200000 1000000 --out docs/benchmarks/vectors.md
 
-FILE (.npz) holds `p`, vectors of passages, and `q`, vectors of questions, as an encoder makes them.
-They are filled up to the rows asked for with copies that have noise of the same covariance, as in
+DIR/squad_v11 holds questions with their contexts, which the encoder that ships embeds. Vectors are
+filled up to the rows asked for with copies that have noise of the same covariance, as in
 `docs/decisions/0019-vectors-in-files.md`. Everything is searched by one thread, one question after
 another; recall is the overlap with the ten nearest of an exact search in fp32.
 """
@@ -13,6 +13,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ import faiss as _faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from consilience.encoding import load_encoder
 from consilience.retrieval.tuning import IndexName
 from consilience.retrieval.vector_files import Extent, VectorWriter, read_extent
 from consilience.retrieval.vectors import VectorTable
+from data_sets import processor, rows
 
 faiss: Any = _faiss
 
@@ -33,6 +37,17 @@ BLOCK = 20_000
 DEPTH = 10
 WARM = 30  # questions before those that are timed
 CANDIDATES = (200, 500, 1000, 2000)
+
+HEAD = """# Search among vectors, measured
+
+{day}, faiss-cpu {faiss}, {processor}. Made by
+
+    python benchmarks/vectors.py --data DIR --out docs/benchmarks/vectors.md
+
+One thread, one question after another, milliseconds of processor time. The ten nearest of an exact
+search in fp32 are the truth. `codes` is what a store uses of itself above 50,000 passages: 512 bits
+a vector, scanned, and so many as stand behind its name compared exactly.
+"""
 
 Search = Callable[[NDArray[np.float32]], list[int]]
 
@@ -66,22 +81,40 @@ def filled_up(real: NDArray[np.float32], rows: int, seed: int) -> Iterator[NDArr
         yield copies / np.linalg.norm(copies, axis=1, keepdims=True)
 
 
-def prepared(arguments: argparse.Namespace) -> Task:
+def embedded(arguments: argparse.Namespace) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors of passages and of questions, kept below the work folder."""
+    encoder = load_encoder()
+    kept = arguments.work / f"vectors-{encoder.fingerprint[:16]}.npz"
+    if not kept.exists():
+        files = [arguments.data / "squad_v11" / f"{name}.jsonl.gz" for name in ("train", "dev")]
+        found = [row for file in files for row in rows(file)]
+        texts = list(dict.fromkeys(r["context"] for r in found))
+        asked = [r["question"] for r in found if r["question"].strip()]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            kept,
+            p=np.asarray(encoder.encode_passages(texts), np.float32),
+            q=np.asarray(encoder.encode_questions(asked[: arguments.asked + WARM]), np.float32),
+        )
+    given = np.load(kept)
+    return given["p"], given["q"]
+
+
+def prepared(count: int, arguments: argparse.Namespace) -> Task:
     """The files below the work folder, written at the first run."""
-    given = np.load(arguments.vectors)
-    real, questions = given["p"].astype(np.float32), given["q"].astype(np.float32)
-    folder = arguments.work / f"vectors-{arguments.rows}"
+    real, questions = embedded(arguments)
+    folder = arguments.work / f"vectors-{count}"
     folder.mkdir(parents=True, exist_ok=True)
-    extent = read_extent(folder) or written(folder, real, arguments)
+    extent = read_extent(folder) or written(folder, real, count, arguments.seed)
     task = Task(folder, extent, questions[: arguments.asked + WARM], np.empty(0, np.int64))
     return Task(folder, extent, task.questions, exact(task))
 
 
-def written(folder: Path, real: NDArray[np.float32], arguments: argparse.Namespace) -> Extent:
+def written(folder: Path, real: NDArray[np.float32], count: int, seed: int) -> Extent:
     extent = Extent.new(identity="benchmark", fingerprint="given", dimension=real.shape[1])
     started, number = time.process_time(), 0
     with VectorWriter(folder, extent) as writer:
-        for block in filled_up(real, arguments.rows, arguments.seed):
+        for block in filled_up(real, count, seed):
             numbers = np.arange(number, number + len(block))
             writer.take(numbers, block.astype(np.float16), [()] * len(block))
             number += len(block)
@@ -172,22 +205,24 @@ def ours(index: IndexName, task: Task) -> Iterator[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--vectors", type=Path, required=True, help="npz with `p` and `q`")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="Markdown file to write")
-    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[200_000, 1_000_000])
     parser.add_argument("--asked", type=int, default=300, help="questions that are timed")
     parser.add_argument("--peers", nargs="*", default=["Flat", "SQfp16", "IVF1024,SQ8", "HNSW16"])
     parser.add_argument("--indexes", nargs="*", default=["exact", "codes", "ivf", "hnsw"])
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    task = prepared(arguments)
-    lines = [line for name in arguments.indexes for line in ours(name, task)]
-    lines += [line for name in arguments.peers for line in of_faiss(name, task)]
-    header = ["index", "ms, p50 / p95", "recall@10", "s to build or open", "MB, own / mapped"]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * 5, *lines])
-    title = f"# {task.extent.rows:,} vectors of {task.extent.dimension}"
-    arguments.out.write_text(f"{title}\n\n{table}\n", encoding="utf-8")
+    parts = [HEAD.format(day=date.today(), faiss=version("faiss-cpu"), processor=processor())]
+    for count in arguments.rows:
+        task = prepared(count, arguments)
+        lines = [line for name in arguments.indexes for line in ours(name, task)]
+        lines += [line for name in arguments.peers for line in of_faiss(name, task)]
+        header = ["index", "ms, p50 / p95", "recall@10", "s to build or open", "MB, own / mapped"]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * 5, *lines])
+        parts.append(f"## {task.extent.rows:,} vectors of {task.extent.dimension}\n\n{table}\n")
+        arguments.out.write_text("\n".join(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":
