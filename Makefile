@@ -79,6 +79,9 @@ bench: $(TOOLS) ## Measure, and write the tables in docs/benchmarks (DATA=folder
 	@test -d "$(DATA)" || { echo "No folder '$(DATA)': make bench DATA=folder measures retrieval too" >&2; exit 2; }
 	@echo "Retrieval over open data sets"
 	@$(BIN)/python benchmarks/retrieval.py --data "$(DATA)" --out docs/benchmarks/retrieval.md $(ARGS)
+	@echo "Vectors, and a store of a million passages"
+	@$(BIN)/python benchmarks/vectors.py --data "$(DATA)" --out docs/benchmarks/vectors.md
+	@$(BIN)/python benchmarks/scale.py --data "$(DATA)" --out docs/benchmarks/scale.md
 	@echo "Answers over thousands of paragraphs"
 	@$(BIN)/python benchmarks/end_to_end.py --data "$(DATA)" --out docs/benchmarks/end_to_end.md
 	@echo "Knowledge graphs"

@@ -147,3 +147,14 @@ def _copied(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = Fal
 
 _KEPT: list[torch.library.Library] = []
 """A library takes back what it registered when it ends."""
+
+
+def moved(inputs: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """The same elsewhere."""
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
+def near(value: torch.Tensor) -> torch.Tensor:
+    """What lies far, here."""
+    assert value.device.type == NAME
+    return value.cpu()
