@@ -40,6 +40,18 @@ def test_vectors_have_length_one_and_do_not_depend_on_the_batch(folder: Path) ->
 
 def test_no_texts_no_vectors(folder: Path) -> None:
     assert load_encoder(folder).encode_passages([]).shape == (0, 16)
+    assert load_encoder(folder).token_vectors([], side="passages") == []
+
+
+def test_text_past_the_window_is_not_read(folder: Path) -> None:
+    encoder = load_encoder(folder)
+    window = encoder.config.passage_tokens
+    told = " ".join(["fee"] * (window - 2))  # what begins and ends a text takes two places
+    longer = f"{told} bank card"
+    whole, cut = encoder.encode_passages([told, longer])
+    np.testing.assert_allclose(cut, whole, atol=1e-4)
+    (tokens,) = encoder.token_vectors([longer], side="passages")
+    assert len(tokens.words) == len(tokens.vectors) == window
 
 
 def test_an_empty_text_has_a_vector(folder: Path) -> None:
@@ -152,7 +164,7 @@ def test_a_manifest_that_is_no_json_is_refused(folder: Path) -> None:
 
 
 def test_batches_hold_everything_once_and_keep_their_budget() -> None:
-    lengths = [3, 50, 7, 20, 1, 90, 33]
+    lengths = [3, 50, 7, 30, 20, 1, 30, 90, 30, 33]
     batches = list(like_lengths(lengths, 100))
-    assert sorted(i for batch in batches for i in batch) == list(range(7))
+    assert sorted(i for batch in batches for i in batch) == list(range(10))
     assert all(len(b) * max(lengths[i] for i in b) <= 100 for b in batches)

@@ -135,3 +135,8 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(DependencyError) as error:
         on_backend(Counting(), "openvino")
     assert error.value.hint == "pip install 'consilience[openvino]'"
+
+
+def test_no_texts_no_vectors(tiny_model_folder: Path) -> None:
+    encoder = OpenVinoEncoder(load_encoder(tiny_model_folder))
+    assert encoder.encode_passages([]).shape == (0, encoder.dimension)

@@ -89,6 +89,7 @@ def test_texts_over_which_every_process_dies_are_given_up(tmp_path: Path) -> Non
         pytest.raises(ConsilienceError) as error,
     ):
         encoder.encode_passages(TEXTS[:80])
+    assert encoder.lost == 4
     assert error.value.message == "the processes that embed died 4 times over the same texts"
     assert error.value.hint == "They may need more memory than there is: name fewer --workers."
 

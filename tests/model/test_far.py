@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(300)  # a hundred cases, beside others
 @pytest.mark.parametrize(
     ("cases", "least"), [("on_far", 90), ("learning_on_far", 26)], ids=["answers", "learning"]
 )

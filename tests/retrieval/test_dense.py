@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from consilience.retrieval.dense import DenseRanker
 from consilience.retrieval.derived import exclusive
 from consilience.retrieval.ranking import EVERYTHING, Scope
 from consilience.retrieval.tuning import IndexName, Tuning
-from consilience.store import Store
+from consilience.store import Store, Where
 from tests.retrieval.corpus import fill
 from tests.retrieval.encoders import TrigramEncoder
 
@@ -96,6 +97,7 @@ def test_files_that_were_tampered_with_are_made_anew(store: Store, name: str, de
     tamper(store, name, deed)
     assert DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20) == expected
     assert DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20) == expected
+    assert file_of(store, "vectors").stat().st_size == 9 * 64 * 2  # and no others are left
 
 
 def tamper(store: Store, name: str, deed: str) -> None:
@@ -121,13 +123,24 @@ def test_vectors_that_are_damaged_under_a_ranker_are_made_anew(store: Store) -> 
     assert ranker.rank(ASK, depth=20) == expected
 
 
+def test_damage_that_shows_when_vectors_are_compared_has_them_made_anew(store: Store) -> None:
+    fill(store)
+    codes = Tuning(index="codes")  # opens the files without reading the vectors
+    expected = DenseRanker(store, TrigramEncoder(), tuning=codes).rank(ASK, depth=20)
+    tamper(store, "vectors", "damage")
+    assert DenseRanker(store, TrigramEncoder(), tuning=codes).rank(ASK, depth=20) == expected
+
+
 def test_a_folder_of_another_store_is_not_answered_from(store: Store, tmp_path: Path) -> None:
     fill(store, "visits")
-    with Store.open(tmp_path / "other", encoder=TrigramEncoder()) as other:
-        fill(other, "loans", "library")
-        assert len(found(DenseRanker(other, TrigramEncoder()))) == 2
-        shutil.copytree(folder_of(other), folder_of(store))
-    assert found(DenseRanker(store, TrigramEncoder())) == [1]
+    expected = DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20)
+    for names in (["loans"], ["loans", "library"]):  # as many commits, and more
+        with Store.open(tmp_path / names[-1], encoder=TrigramEncoder()) as other:
+            fill(other, *names)
+            assert len(found(DenseRanker(other, TrigramEncoder()))) == len(names)
+            shutil.rmtree(folder_of(store))
+            shutil.copytree(folder_of(other), folder_of(store))
+        assert DenseRanker(store, TrigramEncoder()).rank(ASK, depth=20) == expected
 
 
 def test_while_another_process_changes_the_files_the_last_state_answers(store: Store) -> None:
@@ -159,8 +172,9 @@ def test_a_folder_that_cannot_be_written_is_told(store: Store) -> None:
     assert error.value.hint.startswith("Free some space, or delete ")
 
 
+@pytest.mark.parametrize("name", ["vectors", "records", "removed", "manifest"])
 def test_a_full_disk_is_told_and_changes_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fill(store, "visits")
     ranker = DenseRanker(store, TrigramEncoder())
@@ -168,7 +182,8 @@ def test_a_full_disk_is_told_and_changes_nothing(
     fill(store, "loans")
 
     def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).name.startswith(name):
+            raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("consilience.retrieval.vector_files.os.fsync", full)
@@ -186,6 +201,8 @@ def test_where_many_rows_are_dead_the_living_are_copied_together(
     assert len(found(ranker)) == len(found(other)) == 10
     before = file_of(store, "vectors")
     store.remove("loans")
+    found(ranker)
+    assert ranker._vectors._compacting is None
     store.remove("leave")
     remaining = found(ranker)
     compacting = ranker._vectors._compacting
@@ -218,6 +235,15 @@ def test_masks_are_kept_until_the_next_commit(
     assert made == [guests, staff, guests]
 
 
+def test_neither_filter_nor_labels_let_a_row_take_a_place(store: Store) -> None:
+    fill(store, "visits", access=("staff",))
+    fill(store, "loans", "leave")
+    ranker = DenseRanker(store, TrigramEncoder())
+    asked = Where(sources=("visits", "loans"))
+    assert sorted(found(ranker, scope=Scope(None, asked))) == [1, 2]
+    assert found(ranker, scope=Scope(frozenset(), asked)) == [2]
+
+
 def test_a_question_that_is_asked_again_is_not_encoded_again(store: Store) -> None:
     fill(store)
     encoder = TrigramEncoder()
@@ -244,3 +270,36 @@ def test_a_store_that_was_put_back_is_followed_back(store: Store, tmp_path: Path
     with Store.open(tmp_path / "backup") as backup:
         ranker._store = ranker._vectors._store = backup
         assert [number for number, _ in ranker.rank(ASK, depth=5)] == [1]
+
+
+def test_a_filter_that_was_asked_before_a_commit_is_asked_again_after_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, "visits")
+    ranker, matching = DenseRanker(store, TrigramEncoder()), store.matching
+
+    def overtaken(where: Where) -> object:
+        numbers = matching(where)
+        monkeypatch.setattr(store, "matching", matching)
+        fill(store, "loans")
+        return numbers
+
+    monkeypatch.setattr(store, "matching", overtaken)
+    scope = Scope(None, Where(sources=("visits", "loans")))
+    assert found(ranker, scope=scope) == [1]
+    assert sorted(found(ranker, scope=scope)) == [1, 2]
+
+
+def test_vectors_that_cannot_be_followed_are_made_anew(store: Store) -> None:
+    fill(store, "visits")
+    ranker = DenseRanker(store, TrigramEncoder(), patience=0)
+    assert found(ranker) == [1]
+    fill(store, "loans")
+    found(DenseRanker(store, TrigramEncoder()))
+    records = file_of(store, "records")
+    content = bytearray(records.read_bytes())
+    content[-1] ^= 1
+    records.write_bytes(content)
+    with exclusive(folder_of(store) / "lock", patience=0), pytest.raises(BusyError):
+        found(ranker)
+    assert sorted(found(ranker)) == [1, 2]

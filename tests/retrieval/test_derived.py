@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,23 @@ def test_noted_digests_are_used_for_files_that_are_as_they_were(
     (folder / "b").write_bytes(b"xyZ")
     assert digests(folder, noted=noted) == first | {"b": "new"}
     assert read == ["b"]
+
+
+def test_a_file_that_was_given_its_old_time_back_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, noted = tmp_path / "files", tmp_path / "noted"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"abc")
+    monkeypatch.setattr(derived, "_COARSE", 0)
+    before = digests(folder, noted=noted)
+    known = (folder / "a").stat()
+    (folder / "a").write_bytes(b"abd")
+    # The clock of a file system ticks slowly.
+    while (folder / "a").stat().st_ctime_ns == known.st_ctime_ns:
+        os.utime(folder / "a")
+    os.utime(folder / "a", ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert digests(folder, noted=noted) != before
 
 
 def test_after_a_start_of_the_machine_everything_is_read(

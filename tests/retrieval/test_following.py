@@ -13,7 +13,7 @@ from consilience.retrieval.derived import exclusive, read_manifest
 from consilience.retrieval.following import FollowingIndex, due
 from consilience.retrieval.lexical import LexicalRanker
 from consilience.retrieval.ranking import PassageRetriever
-from consilience.retrieval.segment_files import FIELDS
+from consilience.retrieval.segment_files import FIELDS, write_merged
 from consilience.store import Store
 
 
@@ -204,6 +204,28 @@ def test_commits_made_while_merging_are_kept(
     assert searched(store, FollowingIndex(store, patience=0.0)) == set("acde")
 
 
+def test_what_is_removed_while_merging_stays_removed(
+    store: Store, index: FollowingIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*args: object) -> str:
+        monkeypatch.setattr(following, "write_merged", write_merged)
+        name = write_merged(*args)  # type: ignore[arg-type]
+        store.remove("b")
+        assert len(index.collection()) == 3  # none of the segments is empty, so both are there
+        return name
+
+    monkeypatch.setattr(following, "_FEW", 0)
+    monkeypatch.setattr(following, "_AT_ONCE", 0)
+    monkeypatch.setattr(threading.Thread, "start", lambda _: None)
+    for names in ("ab", "cd"):
+        add(store, *names)
+        index.collection()
+    monkeypatch.setattr(following, "write_merged", meanwhile)
+    index.merge()
+    for one in (index, FollowingIndex(store, patience=0.0)):
+        assert len(one.collection()) == 3
+
+
 def test_what_another_has_merged_is_left_to_it(
     store: Store,
     index: FollowingIndex,
@@ -220,6 +242,16 @@ def test_what_another_has_merged_is_left_to_it(
     index.merge()  # has still the four
     assert files(store) == before
     assert searched(store, index) == set("abcd")
+
+
+def test_nothing_is_merged_while_another_process_changes_the_index(
+    store: Store, index: FollowingIndex, grown: list[threading.Thread]
+) -> None:
+    before = files(store)
+    with exclusive(index._folder / "lock", patience=0):
+        index.merge()
+    assert files(store) == before
+    assert len(index.collection().segments) == 4
 
 
 @pytest.mark.parametrize("step", ["write_merged", "digest", "write_manifest"])

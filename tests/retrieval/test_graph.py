@@ -69,6 +69,16 @@ def test_the_rest_of_the_question_says_which_of_one_name_is_meant(store: Store) 
     assert "什么" not in found(store, "刘晓华主讲什么课程")
 
 
+def test_a_whole_name_comes_before_one_without_its_explanation(store: Store) -> None:
+    store.add([about("水星（行星）", [("直径", "4879")]), about("水星", [("父亲", "朱庇特")])])
+    assert found(store, "水星") == ["水星", "水星（行星）"]
+
+
+def test_of_two_names_the_longer_one_is_worth_more(store: Store) -> None:
+    store.add([about("广东"), about("Ada Lovelace", [("wrote", "notes")])])
+    assert found(store, "广东 Ada Lovelace") == ["Ada Lovelace", "广东"]
+
+
 def test_things_that_lead_to_each_other_are_taken_once(store: Store) -> None:
     store.add([about("Ada Lovelace"), about("Lord Byron")])
     steps = LinkWeights(steps=(0.5, 0.5, 1.0, 1.0))
@@ -98,6 +108,22 @@ def test_without_names_the_ranking_is_the_others(
     assert LinkedRanker(store, plain).rank(question, depth=2) == plain.ranking[:2]
     store.add(about("Mary Shelley"))
     assert LinkedRanker(store, plain).rank(question, depth=2) == plain.ranking[:2]
+
+
+def test_the_other_ranker_is_asked_within_the_same_scope(store: Store) -> None:
+    store.add(graph())
+    asked: list[tuple[int, Scope]] = []
+
+    class Remembering(Fixed):
+        def rank(self, question: str, *, depth: int, scope: Scope = EVERYTHING) -> Ranking:
+            asked.append((depth, scope))
+            return super().rank(question, depth=depth, scope=scope)
+
+    ranker = LinkedRanker(store, Remembering([]))
+    scope = Scope(frozenset({"staff"}), Where(sources=("Lord Byron",)))
+    for question in ("Lord Byron", "nothing of the kind"):
+        ranker.rank(question, depth=3, scope=scope)
+    assert asked == [(100, scope), (3, scope)]  # as many as the scale of its scores needs
 
 
 def test_hidden_passages_are_neither_proposed_nor_followed(store: Store) -> None:

@@ -272,9 +272,11 @@ def test_removed_passages_leave_the_index(store: Store) -> None:
     fill(store)
     opened = LexicalRanker(store)
     opened.rank(ASK, depth=1)
-    store.remove("leave", "loans")
-    opened.rank(ASK, depth=1)
-    assert len(opened._index.collection()) == len(store)
+    for source in ("leave", "loans"):
+        store.remove(source)
+        opened.rank(ASK, depth=1)
+        for ranker in (opened, LexicalRanker(store)):
+            assert len(ranker._index.collection()) == len(store)
 
 
 def test_a_stale_index_never_answers_with_a_removed_passage(store: Store) -> None:
@@ -361,3 +363,16 @@ def test_an_index_that_cannot_be_written_says_so(
         f"the index in {folder(store)} cannot be written: [Errno 28] No space left on device"
     )
     assert error.value.hint.startswith("Free some space, or delete ")
+
+
+@pytest.mark.parametrize("place", ["derived/lexical", "derived/lexical/lock"])
+def test_what_stands_in_the_place_of_the_index_is_named(store: Store, place: str) -> None:
+    fill(store)
+    wrong = store.path / place
+    wrong.parent.mkdir(parents=True, exist_ok=True)
+    if wrong.name == "lock":
+        wrong.mkdir()
+    else:
+        wrong.write_text("not an index", "utf-8")
+    with pytest.raises(ConsilienceError, match="derived/lexical cannot be written"):
+        LexicalRanker(store).rank(ASK, depth=1)

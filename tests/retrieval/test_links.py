@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consilience.documents import Document
+from consilience.documents import Document, Triple
+from consilience.documents.triples import Fact, metadata_of, text_of
+from consilience.documents.vocabulary import TYPE
 from consilience.retrieval.links import LONGEST_NAME, LinkIndex, key, names_of, normal
 from consilience.store import Store
 from tests.retrieval.corpus import fill
-from tests.retrieval.graphs import EX, about, graph
+from tests.retrieval.graphs import EX, about, graph, thing
 
 
 def _named(links: LinkIndex, store: Store, question: str) -> set[tuple[str, str]]:
@@ -79,6 +81,18 @@ def test_things_lead_on_to_things(store: Store) -> None:
     assert entity == ada == key(f"{EX}Ada_Lovelace")
     assert links.aims(numbers) == {numbers[0]: [key(f"{EX}Lord_Byron")]}
     assert links.passages([]) == links.aims([]) == {}
+
+
+def test_the_kind_of_a_thing_is_not_led_to(store: Store) -> None:
+    ada = thing("Ada Lovelace")
+    facts = [Fact("type: Person", (Triple(ada, TYPE, thing("Person")),))]
+    facts += [Fact("father: Lord Byron", (Triple(ada, f"<{EX}father>", thing("Lord Byron")),))]
+    metadata = metadata_of(ada, facts)
+    store.add(Document(text_of(facts), "Ada", title="Ada Lovelace", metadata=metadata))
+    links = LinkIndex(store)
+    links.follow()
+    (mention,) = links.mentions(normal("Ada Lovelace"))
+    assert links.aims([mention.number]) == {mention.number: [key(f"{EX}Lord_Byron")]}
 
 
 def test_documents_that_are_no_graphs_have_no_names(store: Store) -> None:

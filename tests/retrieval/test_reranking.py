@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consilience.documents import Passage
+from consilience.documents import Document, Passage
 from consilience.encoding import Side, TokenVectors
 from consilience.errors import DependencyError, UsageError
 from consilience.retrieval import Refinement, Retriever, open_retriever, refined
@@ -163,6 +163,8 @@ def test_passages_read_last_are_kept() -> None:
     maxsim.score("fox", [passage("ox")])
     maxsim.score("fox", [passage("fox")])
     assert encoder.read == ["fox", "ox", "hen", "fox"]
+    maxsim.score("fox", [passage("ox")])  # asked for after the hen was, so the hen went
+    assert encoder.read == ["fox", "ox", "hen", "fox"]
 
 
 def test_maxsim_over_the_model_that_ships_its_kind(tmp_path: Path) -> None:
@@ -221,3 +223,18 @@ def test_refinements_work_on_one_another(store: Store) -> None:
     how = Refinement(rerank="prior", per_contributor=1, diversity=0.3)
     found = refined(plain, how, store=store, encoder=TrigramEncoder()).search(ASK, k=2)
     assert found[0].passage.text == TEXTS["leave"]
+
+
+def test_every_refinement_that_is_named_is_made(store: Store) -> None:
+    versions = [f"{TEXTS['leave']} Version {number}." for number in range(3)]
+    store.add([Document(text, source=text[-2:], contributor="ward") for text in versions])
+    store.add(Document("Annual leave must be applied for by March.", source="other"))
+    plain = open_retriever(store, mode="bm25")
+    question = "annual leave of employees"
+    assert sources(plain, question, k=2) == ["0.", "1."]
+    for how in (Refinement(per_contributor=1), Refinement(diversity=0.9)):
+        assert sources(refined(plain, how, store=store), question, k=2) == ["0.", "other"], how
+    again = Refinement(rerank="prior")
+    encoder = TrigramEncoder()
+    refined(plain, again, store=store, encoder=encoder).search(question, k=1)
+    assert encoder.questions == [question]

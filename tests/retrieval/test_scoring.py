@@ -174,14 +174,25 @@ def test_a_search_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPat
     scorer = Bm25(Collection([segment_of(pages)], NONE), Tuning())
     before = scorer.search({"w1": 1, "w2": 1}, depth=5)
 
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    def interrupted(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        if len(rows):  # now there are sums that were begun
+            raise KeyboardInterrupt
+        return rows
 
     with monkeypatch.context() as patch:
         patch.setattr(scoring, "_distinct", interrupted)
         with pytest.raises(KeyboardInterrupt):
             scorer.search({"w1": 1, "w2": 1}, depth=5)
     assert scorer.search({"w1": 1, "w2": 1}, depth=5) == before
+
+
+def test_filter_and_labels_hold_together() -> None:
+    pages = {1: Page(("w1",), access=("a",)), 2: Page(("w1",)), 3: Page(("w1",))}
+    scorer = Bm25(Collection([segment_of(pages)], NONE), Tuning())
+    chosen = np.array([1, 2])
+    for held, seen in ((None, [1, 2]), (frozenset("a"), [1, 2]), (frozenset[str](), [2])):
+        found = scorer.search({"w1": 1}, depth=3, held=held, chosen=chosen)
+        assert [number for number, _ in found] == seen
 
 
 def test_a_scope_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,13 @@ def test_what_is_appended_is_taken_in(
     grown = write(tmp_path, [10, 12], more, removed=[2, 9, 77])
     assert grown.continues(extent)
     assert not extent.continues(grown)
+    assert not replace(grown, token=new_extent().token).continues(extent)
     files.grow(grown)
     for seen in (files, VectorFiles(tmp_path, grown)):
         assert seen.numbers.tolist() == [1, 2, 5, 6, 9, 10, 12]
         assert seen.numbers[seen.live].tolist() == [1, 5, 6, 10, 12]
         np.testing.assert_array_equal(seen.vectors(np.arange(7)), np.concatenate([vectors, more]))
+        assert [grown.kinds[kind] for kind in seen.kind_of] == labels(seen.numbers.tolist())
 
 
 def test_work_that_was_not_vouched_for_is_written_over(
@@ -156,13 +159,16 @@ def test_files_that_are_deleted_while_they_are_used_stay_readable(
     np.testing.assert_array_equal(files.vectors(ROWS), vectors)
 
 
-@pytest.mark.parametrize("name", ["vectors", "records"])
-def test_files_of_another_store_are_recognised(tmp_path: Path, extent: Extent, name: str) -> None:
+@pytest.mark.parametrize("names", [("vectors",), ("records",), ("vectors", "records")])
+def test_files_of_another_store_are_recognised(
+    tmp_path: Path, extent: Extent, names: tuple[str, ...]
+) -> None:
     (tmp_path / "other").mkdir()
     vectors = unit(np.random.default_rng(1), 5)
     theirs = write(tmp_path / "other", [1, 2, 5, 6, 9], vectors, identity="another")
-    foreign = paths_of(tmp_path / "other", theirs)[name].read_bytes()
-    paths_of(tmp_path, extent)[name].write_bytes(foreign)
+    for name in names:
+        foreign = paths_of(tmp_path / "other", theirs)[name].read_bytes()
+        paths_of(tmp_path, extent)[name].write_bytes(foreign)
     with pytest.raises(WornFilesError):
         VectorFiles(tmp_path, extent).vectors(ROWS)
 
@@ -204,6 +210,11 @@ def test_what_is_no_manifest_is_none(tmp_path: Path, content: bytes) -> None:
 def test_a_sealed_manifest_that_names_a_place_elsewhere_is_none(tmp_path: Path) -> None:
     outside = Extent("vectors 1", "store", "encoder", DIMENSION, "../../elsewhere")
     write_extent(tmp_path, outside)
+    assert read_extent(tmp_path) is None
+
+
+def test_a_sealed_manifest_of_another_layout_is_none(tmp_path: Path, extent: Extent) -> None:
+    write_extent(tmp_path, replace(extent, recipe="vectors 0"))
     assert read_extent(tmp_path) is None
 
 

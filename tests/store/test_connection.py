@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -54,15 +55,43 @@ def test_a_second_writer_waits_and_then_says_so(
         assert other.add(FACT).added == ["ferry"]
 
 
-def fail_after_a_change(store: Store) -> None:
+def begin(store: Store) -> None:
+    with store._database.transaction():
+        """Nothing is changed."""
+
+
+def test_of_two_transactions_the_second_does_not_begin(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "BUSY_SECONDS", 0.02)
+    with Store.open(store.path) as other:
+        # What it would read now could be old when it comes to write.
+        with store._database.transaction(), pytest.raises(BusyError):
+            begin(other)
+        begin(other)
+
+
+def test_every_connection_waits_for_other_writers(store: Store) -> None:
+    milliseconds = 1000 * connection_module.BUSY_SECONDS
+    with closing(store._database.connect()) as another:
+        assert another.execute("PRAGMA busy_timeout").get == milliseconds
+    store.add(FACT)
+    store.remove("ferry")  # which does not wait for readers
+    assert store._database.connection.execute("PRAGMA busy_timeout").get == milliseconds
+
+
+def fail_after_a_change(store: Store, failure: BaseException) -> None:
     with store._database.transaction() as connection:
         connection.execute("UPDATE meta SET value = 7 WHERE key = 'sequence'")
-        raise RuntimeError("half way")
+        raise failure
 
 
-def test_what_fails_inside_a_transaction_leaves_nothing(store: Store) -> None:
-    with pytest.raises(RuntimeError, match="half way"):
-        fail_after_a_change(store)
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_what_fails_inside_a_transaction_leaves_nothing(
+    store: Store, kind: type[BaseException]
+) -> None:
+    with pytest.raises(kind, match="half way"):
+        fail_after_a_change(store, kind("half way"))
     assert store.sequence == 0
 
 

@@ -25,11 +25,11 @@ class Table:
 def test_rows_become_documents() -> None:
     table = Table(
         {"text": "One.", "id": 7, "title": "First", "access": ["a", "b"], "year": 2026},
-        {"text": "Two.", "source": "two.md", "title": float("nan"), "access": "a", "year": None},
+        {"text": "Two.", "source": "two.md", "title": float("nan"), "access": "ab", "year": None},
     )
     assert documents_of(table) == [
         Document("One.", "7", "First", "7", access=("a", "b"), metadata={"year": "2026"}),
-        Document("Two.", "two.md", access=("a",)),
+        Document("Two.", "two.md", access=("ab",)),
     ]
 
 

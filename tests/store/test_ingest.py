@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import apsw
+import numpy as np
 import pytest
 
 from consilience.documents import Document, Failure, Page, Passage
 from consilience.encoding import Vectors
-from consilience.errors import FingerprintError, UsageError
-from consilience.store import AddInterruptedError, AddOptions, NamedFile, Progress, Store
+from consilience.errors import DamagedError, FingerprintError, UsageError
+from consilience.store import AddInterruptedError, AddOptions, NamedFile, Progress, Store, Where
 from consilience.store import drafts as drafts_module
 from consilience.store.ingest import is_below
 from tests.store.doubles import HashingEncoder
@@ -136,9 +140,13 @@ def test_changed_labels_replace_passages_without_embedding(
 ) -> None:
     store.add(handbook)
     encoder.seen.clear()
-    options = AddOptions(contributor="clinic", access=("staff", "audit"))
-    report = store.add(handbook, options=options)
-    assert len(report.updated) == 2
+    for options in (
+        AddOptions(contributor="clinic"),
+        AddOptions(contributor="clinic", access=("staff", "audit")),
+    ):
+        report = store.add(handbook, options=options)
+        assert len(report.updated) == 2
+        assert store.add(handbook, options=options).updated == []
     assert encoder.seen == []
     info = store.sources()[0]
     assert (info.contributor, info.access) == ("clinic", ("audit", "staff"))
@@ -214,7 +222,7 @@ def test_a_file_of_records_is_one_change(store: Store, tmp_path: Path) -> None:
 def test_pruning_removes_what_is_gone_from_the_given_folders_only(
     store: Store, handbook: Path
 ) -> None:
-    other = Path("other.md")
+    other = Path("handbook2.md")  # begins as the folder does, and is not in it
     other.write_text("Another file.", "utf-8")
     given = Document(text="No file at all.", source="handbook/never-a-file")
     store.add(handbook, other, given)
@@ -223,7 +231,7 @@ def test_pruning_removes_what_is_gone_from_the_given_folders_only(
     assert store.add(handbook).removed == []
     assert len(store.sources()) == 4
     assert store.add(handbook, options=AddOptions(prune=True)).removed == ["handbook/leave.md"]
-    assert set(texts(store)) == {"handbook/zh/leave.txt", "other.md", "handbook/never-a-file"}
+    assert set(texts(store)) == {"handbook/zh/leave.txt", "handbook2.md", "handbook/never-a-file"}
 
 
 @pytest.mark.parametrize(
@@ -249,6 +257,11 @@ def test_a_source_belongs_to_one_origin(store: Store, tmp_path: Path) -> None:
     report = store.add(file)
     assert report.failed == [
         Failure(file.as_posix(), "the source 'shared' is already in the store, from 'shared'")
+    ]
+    assert texts(store) == {"shared": ["Mine."]}
+    nameless = [Passage("", text, "", "wiki", None, 0, len(text)) for text in ("One.", "Two.")]
+    assert store.add(nameless).failed == [
+        Failure("wiki", "two of its documents have the source 'wiki'")
     ]
     assert texts(store) == {"shared": ["Mine."]}
 
@@ -284,6 +297,14 @@ def test_a_document_comes_back_as_it_was_given(store: Store) -> None:
     )
     store.add(document)
     assert store.document("两页") == document
+
+
+def test_passages_know_their_pages_and_end_with_them(store: Store) -> None:
+    one, two = "First page.\n\n", "Second page."
+    pages = (Page(1, 0, len(one)), Page(2, len(one), len(one + two)))
+    store.add(Document(text=one + two, source="two", pages=pages))
+    found = store.passages([1, 2, 3]).values()
+    assert [(p.text, p.page) for p in found] == [("First page.", 1), ("Second page.", 2)]
 
 
 def test_ready_made_passages_are_kept_with_their_ids(store: Store) -> None:
@@ -350,6 +371,20 @@ def test_an_encoder_that_breaks_its_protocol_is_refused(tmp_path: Path) -> None:
         assert store.sequence == 0
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    class Broken(HashingEncoder):
+        def encode_passages(self, passages: Sequence[str]) -> Vectors:
+            vectors = super().encode_passages(passages)
+            vectors[-1, 3] = value
+            return vectors
+
+    with Store.open(tmp_path / "s", encoder=Broken()) as store:
+        with pytest.raises(UsageError, match="or values that are not finite for 1 passages"):
+            store.add(Document(text="a", source="a"))
+        assert store.sequence == 0
+
+
 class Stopping(HashingEncoder):
     """Raises KeyboardInterrupt at the n-th call, as Ctrl-C would."""
 
@@ -388,6 +423,7 @@ def test_even_the_embedding_of_one_large_document_goes_on(tmp_path: Path) -> Non
         report = store.add(passages, options=AddOptions(batch=2))
         assert (report.passages, report.embedded) == (10, 4)
         assert store.check() == []
+        assert store._database.execute("SELECT count(*) FROM staged") == [(0,)]
     assert going_on.seen == [f"fact {n}" for n in range(6, 10)]
 
 
@@ -485,3 +521,69 @@ def test_a_cancel_during_the_last_batch_commits_nothing(
     document = Document(text="only fact", source="a")
     report = store.add(document, options=AddOptions(cancelled=lambda: bool(encoder.seen)))
     assert (report.cancelled, report.added, len(store)) == (True, [], 0)
+
+
+def test_of_two_documents_under_one_name_the_later_stays(store: Store) -> None:
+    old, new = Document("old", source="a"), Document("new", source="a")
+    store.add(old)
+    assert store.add(new, old).updated == ["a", "a"]
+    assert store.document("a").text == "old"
+
+
+def test_vectors_that_half_precision_cannot_hold_are_refused(tmp_path: Path) -> None:
+    class Long(HashingEncoder):
+        def encode_passages(self, passages: Sequence[str]) -> Vectors:
+            return super().encode_passages(passages) * np.float32(1e6)
+
+    with Store.open(tmp_path / "s", encoder=Long()) as store:
+        with pytest.raises(UsageError, match="values that are not finite"):
+            store.add(Document("a", source="a"))
+        assert store.sequence == 0
+
+
+HALF = "\ud800"
+"""Half of a surrogate pair, as a terminal that is not set to UTF-8 makes them."""
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"language": HALF},
+        {"contributor": HALF},
+        {"metadata": {"a": HALF}},
+        {"metadata": {HALF: ""}},
+        {"source": "a\0b"},
+        {"id": "\0"},
+    ],
+)
+def test_what_cannot_be_kept_of_a_document_is_told_with_it(
+    store: Store, about: dict[str, Any]
+) -> None:
+    report = store.add(Document(**{"text": "a", "source": "a", **about}))
+    (failure,) = report.failed
+    assert (
+        "half of a surrogate pair" in failure.reason or "character of value zero" in failure.reason
+    )
+    assert store.sequence == 0
+
+
+@pytest.mark.parametrize("options", [{"contributor": HALF}, {"access": ("staff", HALF)}])
+def test_options_that_are_no_text_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"^'\\ud800' is not text"):
+        AddOptions(**options)
+
+
+def test_names_that_are_no_text_are_refused(store: Store) -> None:
+    store.add(Document("a", source="a"))
+    for asked in (store.remove, store.document, lambda name: store.matching(Where((name,)))):
+        with pytest.raises(UsageError, match=r"^'\\ud800' is not text") as error:
+            asked(HALF)
+        assert error.value.hint == "set the terminal's encoding to UTF-8 and type it again"
+
+
+def test_a_store_without_its_tables_is_damaged(store: Store) -> None:
+    store.add(Document("a", source="a"))
+    with closing(apsw.Connection(str(store.path / "store.sqlite3"))) as connection:
+        connection.execute("DROP TABLE meta")
+    with pytest.raises(DamagedError, match="no such table: meta"):
+        assert store.sequence

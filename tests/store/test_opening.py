@@ -15,7 +15,7 @@ from consilience.errors import (
     VersionError,
 )
 from consilience.store import Store, require_fingerprint
-from consilience.store.opening import _require_free
+from consilience.store.opening import _initialise, _require_free
 from tests.store.doubles import HashingEncoder
 from tests.store.processes import start
 
@@ -192,6 +192,12 @@ def test_a_store_that_another_process_makes_this_moment_is_no_foreign_folder(
 ) -> None:
     make(tmp_path / "s")
     _require_free(tmp_path / "s", create=True)
+
+
+def test_tables_that_another_process_has_just_made_stay(store: Store) -> None:
+    identity = store.identity
+    _initialise(store._database)
+    assert store._database.meta("identity") == identity
 
 
 def open_and_add(root: str, number: int) -> None:

@@ -168,6 +168,15 @@ def test_threads_share_a_store(store: Store) -> None:
     assert found == [1] * 200
 
 
+def test_a_snapshot_ends_with_its_block(store: Store) -> None:
+    store.add(document("a"))
+    with store.changes(0) as changes:
+        assert changes.sequence == 1
+    store.remove("a")
+    assert (store.path / "store.sqlite3-wal").stat().st_size == 0
+    assert changes.rows == 1, "it is still held"
+
+
 def test_a_dropped_snapshot_does_not_keep_the_log(store: Store, tmp_path: Path) -> None:
     store.add(document("a"))
     store.changes(0)

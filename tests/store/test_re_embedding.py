@@ -37,6 +37,7 @@ def test_every_vector_is_the_new_encoders(store: Store) -> None:
     expected = new.encode_questions([f"Facts\n{row.text}" for row in after]).astype(np.float16)
     np.testing.assert_array_equal(np.stack([row.vector for row in after]), expected)
     assert store.check() == []
+    assert store._database.execute("SELECT count(*) FROM staged") == [(0,)]
     assert (store.path / "store.sqlite3-wal").stat().st_size == 0, "the old ones are off the disk"
 
 
@@ -119,6 +120,16 @@ def test_what_is_added_meanwhile_gets_a_vector_too(store: Store) -> None:
     assert "meanwhile" in [row.text for row in rows(store)]
 
 
+def test_what_another_encoder_has_staged_is_embedded_all_the_same(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    store.add(DOCUMENTS)
+    texts = [f"Facts\nfact {n}" for n in range(7)]
+    store.give_vectors(texts, encoder.encode_passages(texts), fingerprint=encoder.fingerprint)
+    assert store.re_embed(other()).embedded == 7
+    assert store.check() == []
+
+
 def test_progress_counts_passages(store: Store) -> None:
     store.add(DOCUMENTS)
     steps: list[Progress] = []
@@ -134,3 +145,15 @@ def test_a_handle_with_the_old_encoder_may_not_add(tmp_path: Path, store: Store)
         store.re_embed(other())
         with pytest.raises(FingerprintError):
             stale.add(Document(text="fact 0", source="new"))
+
+
+def test_equal_texts_are_embedded_once_and_nothing_is_left_to_count(store: Store) -> None:
+    same = [Document("the same", source=str(n), title="Facts") for n in range(5)]
+    store.add([*same, Document("another", source="other", title="Facts")])
+    steps: list[Progress] = []
+    new = other()
+    assert store.re_embed(new, batch=2, progress=steps.append).embedded == 2
+    assert sorted(new.seen) == ["Facts\nanother", "Facts\nthe same"]
+    last = steps[-1]
+    assert (last.done_files, last.done_bytes) == (last.total_files, last.total_bytes)
+    assert last.seconds_left == 0

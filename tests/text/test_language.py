@@ -12,6 +12,7 @@ from consilience.text import language_of
         ("Who may apply?", "en"),
         ("What does 合同 mean in a contract between two parties?", "en"),
         ("これはペンです", ""),
+        ("いつ会議がありますか", ""),
         ("누가 신청할 수 있습니까", ""),
         ("Кто может подать заявку?", ""),
         ("123 + 456?", ""),

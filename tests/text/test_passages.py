@@ -76,10 +76,18 @@ def test_passages_end_with_sentences() -> None:
     assert all(passage.endswith(".") and passage.startswith("The") for passage in found)
 
 
-def test_a_passage_rather_begins_with_a_paragraph() -> None:
-    text = f"{SENTENCE} {SENTENCE}\n\n{SENTENCE} {SENTENCE}"
+@pytest.mark.parametrize("first", [2, 3])
+def test_a_passage_rather_begins_with_a_paragraph(first: int) -> None:
+    text = "\n\n".join(" ".join([SENTENCE] * count) for count in (first, 5 - first))
     found = passages(text, size=PassageSize(words=31, characters=40))
     assert found == text.split("\n\n")
+
+
+def test_sections_of_half_a_passage_stay_apart_and_shorter_ones_do_not() -> None:
+    sections = [f"## Leave\n{SENTENCE}", f"## Loans\n{SENTENCE}"]
+    text = "\n\n".join(sections)
+    assert passages(text, size=PassageSize(words=24, characters=40)) == sections
+    assert passages(text, size=PassageSize(words=60, characters=40)) == [text]
 
 
 def test_lengths_are_balanced() -> None:
@@ -104,9 +112,10 @@ def test_a_heading_stays_even_with_a_sentence_that_must_be_cut() -> None:
     assert found[0].startswith("# Heading\n\nword")
 
 
-def test_a_table_row_is_kept_whole() -> None:
+@pytest.mark.parametrize("words", [30, 16])  # three rows, or one though one and a half would fit
+def test_a_table_row_is_kept_whole(words: int) -> None:
     rows = [f"Name: Person {n}. Esq.; Age: {n}; City: Oslo. Norway" for n in range(30)]
-    found = passages("\n".join(rows), size=PassageSize(words=30, characters=40))
+    found = passages("\n".join(rows), size=PassageSize(words=words, characters=40))
     assert [row for passage in found for row in passage.split("\n")] == rows
     assert all(set(passage.split("\n")) <= set(rows) for passage in found)
 

@@ -96,6 +96,8 @@ class CompactEncoder:
 
     def token_vectors(self, texts: Sequence[str], *, side: Side) -> list[TokenVectors]:
         """Of each text its tokens with their states; text past the window is not read."""
+        if not texts:
+            return []
         layers = self.asking if side == "questions" else self.layers
         found: dict[int, TokenVectors] = {}
         ids, mask = self.token_rows(texts)

@@ -93,6 +93,8 @@ class OpenVinoEncoder:
         return self._encode(passages, "passages")
 
     def _encode(self, texts: Sequence[str], side: Side) -> Vectors:
+        if not texts:
+            return np.zeros((0, self.dimension), np.float32)
         request = self._layers(side).create_infer_request()
         ids, mask = (rows.cpu().long().numpy() for rows in self._encoder.token_rows(texts))
         lengths = mask.sum(1).tolist()

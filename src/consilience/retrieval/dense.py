@@ -61,8 +61,9 @@ class DenseRanker:
         with self._lock:
             if not self._vectors.table().files.live.any():
                 return []
+        sequence = self._store.sequence
         chosen = None if scope.where is None else self._store.matching(scope.where)
-        wanted = _Wanted(self._questions.of(question), depth, scope, chosen)
+        wanted = _Wanted(self._questions.of(question), depth, scope, chosen, sequence)
         with self._lock:
             try:
                 return self._searched(wanted)
@@ -81,9 +82,13 @@ class DenseRanker:
         state = (files.extent.token, files.extent.sequence)
         if self._masked != state or len(self._masks) > _MASKS:
             self._masked, self._masks = state, {}
-        if wanted.scope not in self._masks:
-            self._masks[wanted.scope] = _mask(files, wanted)
-        return self._masks[wanted.scope]
+        if wanted.scope in self._masks:
+            return self._masks[wanted.scope]
+        mask = _mask(files, wanted)
+        # What was chosen before these vectors were committed lacks those that came between.
+        if wanted.chosen is None or wanted.sequence >= files.extent.sequence:
+            self._masks[wanted.scope] = mask
+        return mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +100,14 @@ class _Wanted:
         depth: How many rows are asked for.
         scope: Among which passages.
         chosen: The numbers that the scope's filter lets through, ascending; None for all.
+        sequence: A commit of which, or of a later one, they are.
     """
 
     vector: NDArray[np.float32]
     depth: int
     scope: Scope
     chosen: NDArray[np.int64] | None
+    sequence: int
 
 
 def _mask(files: VectorFiles, wanted: _Wanted) -> Mask:

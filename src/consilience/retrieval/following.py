@@ -111,6 +111,15 @@ class FollowingIndex:
             return self._reached.collection
 
     def _follow(self) -> _Reached:
+        try:
+            return self._followed()
+        except OSError as error:
+            raise ConsilienceError(
+                f"the index in {self._folder} cannot be written: {error}",
+                hint=f"Free some space, or delete {self._folder}: it is made anew when needed.",
+            ) from error
+
+    def _followed(self) -> _Reached:
         self._folder.mkdir(parents=True, exist_ok=True)
         with exclusive(self._folder / "lock", patience=self._patience) as alone:
             if alone:
@@ -167,13 +176,7 @@ class FollowingIndex:
     def _replayed(self, reached: _Reached | None, changes: Changes) -> _Reached:
         if reached and reached.sequence == changes.sequence:
             return reached
-        try:
-            return self._take_in(reached or self._empty(), changes)
-        except OSError as error:
-            raise ConsilienceError(
-                f"the index in {self._folder} cannot be written: {error}",
-                hint=f"Free some space, or delete {self._folder}: it is made anew when needed.",
-            ) from error
+        return self._take_in(reached or self._empty(), changes)
 
     def _empty(self) -> _Reached:
         self._manifest.unlink(missing_ok=True)

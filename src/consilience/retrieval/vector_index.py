@@ -127,11 +127,13 @@ class FollowingVectors:
 
     def _at(self, extent: Extent) -> VectorTable:
         """The table at an extent: the one there is, grown, or a new one."""
-        if self._table is not None and extent.continues(self._table.files.extent):
-            self._table.grow(extent)
+        table, self._table = self._table, None  # one that fails to grow may be half grown
+        if table is not None and extent.continues(table.files.extent):
+            table.grow(extent)
         else:
-            self._table = VectorTable(self._folder, extent, index=self._index)
-        return self._table
+            table = VectorTable(self._folder, extent, index=self._index)
+        self._table = table
+        return table
 
     def _written(self, extent: Extent) -> Extent | None:
         """The files at the store's last commit; None when the store is behind them."""

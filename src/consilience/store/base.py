@@ -133,6 +133,12 @@ class AddOptions:
                 f"access must be a tuple of non-empty labels, received {self.access!r}",
                 hint='Write it as access=("staff",).',
             )
+        for label in (self.contributor, *self.access):
+            if label.encode(errors="ignore").decode() != label:
+                raise UsageError(
+                    f"{label!r} is not text: it holds half of a surrogate pair",
+                    hint="set the terminal's encoding to UTF-8 and type it again",
+                )
         if self.batch < 1:
             raise UsageError(
                 f"batch must be at least 1, received {self.batch}", hint="Leave batch out: 64."

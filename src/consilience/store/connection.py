@@ -71,7 +71,8 @@ class Database:
 
     def meta(self, key: str) -> Any:
         """The value under a key of `meta`, or None."""
-        return read_meta(self.connection, key)
+        with self.translated():
+            return read_meta(self.connection, key)
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
@@ -112,6 +113,11 @@ class Database:
         """Tell SQLite's errors in this package's words."""
         try:
             yield
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{error.object!r} is not text: character {error.start} is half of a pair",
+                hint="set the terminal's encoding to UTF-8 and type it again",
+            ) from error
         except apsw.Error as error:
             raise _translate(error, self.path, self.connection.system_errno) from error
 

@@ -140,9 +140,14 @@ def _require_storable(document: Document) -> None:
         raise DocumentError(
             f"its access labels are {document.access!r}", hint='Labels are text: access=("staff",).'
         )
-    for value in (document.text, document.source, document.title, document.id, *document.access):
+    if "\0" in document.source + document.id:
+        raise DocumentError(
+            "its source or id holds a character of value zero", hint="Give it a name without it."
+        )
+    about = (document.contributor, document.language, *map(str, document.metadata.values()))
+    names = (document.source, document.title, document.id, *document.access, *document.metadata)
+    for value in (document.text, *names, *about):
         require_unicode(value)
-    require_unicode(document.contributor)
 
 
 def require_unicode(text: str) -> None:

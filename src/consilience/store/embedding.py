@@ -11,6 +11,7 @@ from typing import Protocol
 
 import apsw
 import numpy as np
+from numpy.typing import NDArray
 
 from consilience.encoding import Encoder, Vectors
 from consilience.errors import FingerprintError, UsageError
@@ -74,13 +75,20 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> list[bytes]:
         UsageError: The encoder broke its protocol: shape or values.
     """
     vectors = encoder.encode_passages(texts)
-    if vectors.shape != (len(texts), encoder.dimension) or not np.isfinite(vectors).all():
+    halves = _halves(vectors)
+    if vectors.shape != (len(texts), encoder.dimension) or not np.isfinite(halves).all():
         raise UsageError(
             f"encoder {encoder.fingerprint[:16]} returned shape {vectors.shape} or values that are "
             f"not finite for {len(texts)} passages; expected ({len(texts)}, {encoder.dimension})",
             hint="Check the encoder's encode_passages.",
         )
-    return [row.tobytes() for row in np.ascontiguousarray(vectors, dtype="<f2")]
+    return [row.tobytes() for row in halves]
+
+
+def _halves(vectors: Vectors) -> NDArray[np.float16]:
+    """In half precision, in which what it cannot hold becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(vectors, dtype="<f2")
 
 
 def as_kept(texts: Sequence[str], vectors: Vectors, *, dimension: int) -> dict[Content, bytes]:
@@ -96,8 +104,7 @@ def as_kept(texts: Sequence[str], vectors: Vectors, *, dimension: int) -> dict[C
     """
     found = np.asarray(vectors)
     wanted = dimension or (found.shape[1] if found.ndim == 2 else 0)
-    with np.errstate(over="ignore"):  # what half precision cannot hold becomes infinite
-        halves = np.ascontiguousarray(found, dtype="<f2")
+    halves = _halves(found)
     if found.shape != (len(texts), wanted) or not wanted or not np.isfinite(halves).all():
         raise UsageError(
             f"received vectors of shape {found.shape}, or values that are not finite, for "

@@ -100,6 +100,8 @@ class Ingest:
 
     def _take(self, origin: Origin) -> None:
         self._meter.tell("reading", origin.name)
+        if any(origin.name == pending.name for pending, _ in self._pending):
+            self._flush()  # of two under one name the later one stays
         try:
             draft = self._draft(origin)
         except DocumentError as error:

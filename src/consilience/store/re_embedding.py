@@ -40,8 +40,8 @@ def re_embed(
 
 def count_missing(database: Database, fingerprint: str) -> tuple[int, int]:
     """How many texts have no staged vector of an encoder, and how many characters they have."""
-    sizes = {content: len(text) for content, _, text in _unstaged(database, fingerprint)}
-    return len(sizes), sum(sizes.values())
+    sizes = [len(embedding_text(t, text)) for _, t, text in _unstaged(database, fingerprint)]
+    return len(sizes), sum(sizes)
 
 
 def _missing(database: Database, fingerprint: str, size: int) -> Iterator[Batch]:

@@ -105,11 +105,11 @@ def swap(database: Database, *, fingerprint: str, dimension: int) -> bool:
 
 
 def unstaged(connection: apsw.Connection, fingerprint: str) -> apsw.Cursor:
-    """Content, title and text of the passages that have no staged vector of an encoder."""
+    """Content, title and text of passages that have no staged vector, of equal ones of one."""
     return connection.execute(
         "SELECT p.content, d.title, p.text FROM passages p JOIN documents d "
         "ON d.number = p.document WHERE p.content NOT IN "
-        "(SELECT content FROM staged WHERE fingerprint = ?)",
+        "(SELECT content FROM staged WHERE fingerprint = ?) GROUP BY p.content",
         (fingerprint,),
     )
 

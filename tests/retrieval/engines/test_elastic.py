@@ -364,6 +364,28 @@ class TestFailures:
                 publish(store, engine)
             assert engine.state() is None
 
+    def test_an_entry_that_is_gone_already_stops_nothing(
+        self, store: Store, scheme: str, search_servers: dict[str, int]
+    ) -> None:
+        reason = {"type": "document_missing_exception", "reason": "not there"}
+        items = [{"update": {"status": 404, "error": reason}}]
+        swept: list[bool] = []  # by someone who has published since
+
+        def hook(handler: Handler) -> bool:
+            if "_bulk" not in handler.path or not swept:
+                return False
+            return answering(200, {"errors": True, "items": items})(handler)
+
+        fill(store, "leave", "loans")
+        name = scheme.partition("+")[0]
+        upstream = f"http://127.0.0.1:{search_servers[name]}"
+        with serving(upstream, elastic=name == "elasticsearch", hook=hook) as port:
+            engine = open_engine(f"{scheme}://127.0.0.1:{port}?copy=swept_{name}")
+            publish(store, engine)
+            store.remove("leave")
+            swept.append(True)
+            assert publish(store, engine).removed == 1
+
     def test_user_and_password_or_key_are_sent(self, scheme: str) -> None:
         seen: list[str] = []
 
@@ -375,6 +397,17 @@ class TestFailures:
             for user in ("user:p%40ss", ":key"):
                 assert open_engine(f"{scheme}://{user}@127.0.0.1:{port}").state() is None
         assert seen == ["Basic dXNlcjpwQHNz", "ApiKey key"]
+
+    def test_a_server_behind_a_path_is_asked_there(self, scheme: str) -> None:
+        seen: list[str] = []
+
+        def hook(handler: Handler) -> bool:
+            seen.append(handler.path.partition("?")[0])
+            return answering(404, {"found": False})(handler)
+
+        with serving("", elastic=True, hook=hook) as port:
+            assert open_engine(f"{scheme}://127.0.0.1:{port}/a/b?copy=c").state() is None
+        assert seen == ["/a/b/c-ledger/_doc/ledger"]
 
     def test_plain_http_to_another_machine_is_refused(self, scheme: str) -> None:
         with pytest.raises(UsageError, match=r"^plain http to es\.example would send passages"):

@@ -23,7 +23,7 @@ from consilience.errors import (
     VersionError,
 )
 from consilience.retrieval import Tuning
-from consilience.retrieval.engines import Limits, open_engine
+from consilience.retrieval.engines import Copy, Limits, open_engine
 from consilience.retrieval.engines.address import Address
 from consilience.retrieval.engines.base import (
     Engine,
@@ -170,6 +170,16 @@ class TestPublishing:
             assert error.value.message == f"the database has a schema {copy!r} that is no copy"
         assert rows(url, "SELECT kept FROM {}.theirs") == [(42,)]
 
+    def test_the_one_character_that_the_server_refuses_is_replaced(
+        self, store: Store, engine: Engine
+    ) -> None:
+        text = "Annual\x00 leave of employees."
+        store.add(Document(text, source="a", title="Leave\x00", metadata={"note": "x\x00y"}))
+        assert publish(store, engine).passages == 1
+        (hit,) = Copy(engine).retriever("bm25").search("annual leave", k=1)
+        assert hit.passage.text == text.replace("\x00", "\ufffd")
+        assert search(engine, "leave", where=Where(metadata=(("note", "x\x00y"),))) == ["a"]
+
     def test_a_copy_of_a_version_to_come_is_refused(
         self, store: Store, engine: Engine, url: str
     ) -> None:
@@ -212,6 +222,16 @@ class TestPublishing:
 
 
 class TestOneCommitAtATime:
+    def test_a_question_reads_one_state_of_the_database_and_writes_nothing(
+        self, store: Store, engine: Engine
+    ) -> None:
+        fill(store, "leave")
+        publish(store, engine)
+        for setting, value in (("isolation", "repeatable read"), ("read_only", "on")):
+            asked_for = f"SHOW transaction_{setting}"
+            found = engine.read(lambda view, sql=asked_for: connection_of(view).execute(sql))
+            assert found.fetchone() == (value,), setting
+
     def test_a_lock_that_is_held_is_waited_for_and_then_told(self, store: Store, url: str) -> None:
         fill(store, "leave")
         quick = open_engine(url, limits=Limits(publish=0.3))
@@ -253,6 +273,8 @@ class TestFailures:
         with pytest.raises(RemoteError) as error:
             quick.read(lambda view: connection_of(view).execute("SELECT pg_sleep(60)"))
         assert "did not answer in time: canceling statement" in error.value.message
+        limit = quick.read(lambda view: connection_of(view).execute("SHOW statement_timeout"))
+        assert limit.fetchone() == ("500ms",)
         assert search(quick, "leave") == ["leave"]
         quick.close()
 

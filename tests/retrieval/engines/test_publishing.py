@@ -18,11 +18,11 @@ from consilience.errors import (
     MissingError,
     UsageError,
 )
-from consilience.retrieval import Tuning
+from consilience.retrieval import HybridWeights, Tuning
 from consilience.retrieval.engines import Copy, Publisher, PublishReport, open_engine
-from consilience.retrieval.engines.base import Delta, Engine, MovedError
-from consilience.retrieval.ranking import EVERYTHING
-from consilience.store import Store
+from consilience.retrieval.engines.base import Delta, Engine, MovedError, View, asked
+from consilience.retrieval.ranking import EVERYTHING, Scope
+from consilience.store import Store, Where, visible
 from tests.retrieval.corpus import TEXTS, fill
 from tests.retrieval.encoders import TrigramEncoder
 from tests.retrieval.engines.acting import publish, search
@@ -66,6 +66,39 @@ class TestPublishing:
         Tuning(en=1.0, k=7).keep(store)
         assert publish(store, engine).added == 0
         assert Tuning.of(Copy(engine)) == Tuning(en=1.0, k=7)
+
+    @pytest.mark.parametrize("url", ["qdrant_url"], indirect=True)
+    def test_the_shares_of_the_store_reach_the_searches_of_its_copy(
+        self, store: Store, engine: Engine
+    ) -> None:
+        fill(store)
+        Tuning(en=0.0).keep(store)
+        publish(store, engine)
+        encoder = TrigramEncoder()
+        retriever = Copy(engine).retriever(encoder=encoder, weights=HybridWeights(en=1.0))
+        assert retriever.search("annual leave", k=1)[0].passage.source == "leave"
+        assert encoder.questions == []
+
+    @pytest.mark.parametrize("url", ["qdrant_url"], indirect=True)
+    def test_keys_that_an_earlier_step_brought_may_be_filtered_by(
+        self, store: Store, engine: Engine
+    ) -> None:
+        store.add(Document(TEXTS["leave"], source="a", metadata={"year": "1999"}))
+        publish(store, engine)
+        fill(store, "loans")
+        publish(store, engine)
+        other = Where(metadata=(("year", "2000"),))
+        assert search(engine, "annual leave", where=other) == []
+
+    @pytest.mark.parametrize("url", ["postgres_url", "qdrant_url"], indirect=True)
+    def test_names_and_values_of_metadata_are_told_apart(
+        self, store: Store, engine: Engine
+    ) -> None:
+        for source, metadata in (("one", {"a": "b=c"}), ("two", {"a=b": "c"})):
+            store.add(Document(TEXTS["leave"], source=source, metadata=metadata))
+        publish(store, engine)
+        for source, pair in (("one", ("a", "b=c")), ("two", ("a=b", "c"))):
+            assert search(engine, "annual leave", where=Where(metadata=(pair,))) == [source]
 
     def test_another_stores_copy_is_refused_or_replaced(
         self, store: Store, engine: Engine, url: str, tmp_path: Path
@@ -131,6 +164,34 @@ class TestPublishing:
         with pytest.raises(MissingError, match=r"^there is no passage 'nowhere' in "):
             copy.passage("nowhere")
         assert copy.state.identity == store.identity
+
+
+HELD = [None, frozenset[str](), frozenset({"staff"}), frozenset({"board", "x"})]
+
+
+class TestScopes:
+    @pytest.mark.parametrize("held", HELD, ids=["owner", "nobody", "staff", "board"])
+    def test_what_a_reader_may_not_see_takes_no_place_in_a_ranking(
+        self, store: Store, engine: Engine, held: frozenset[str] | None
+    ) -> None:
+        """What is shown is decided anew, so a search that ends well says nothing of this."""
+        fill(store, "visits")
+        fill(store, "leave", access=("staff",))
+        fill(store, "loans", access=("board", "bank"))
+        publish(store, engine)
+        tokens = asked("visiting hours, annual leave, interest rate")
+        vector = TrigramEncoder().encode_questions(["annual leave"])[0]
+        scopes = (Scope(held), Scope(held, Where(sources=("leave", "loans"))))
+
+        def ranked(view: View) -> list[set[str]]:
+            rankings = [view.rank_lexical(tokens, depth=9, scope=scope) for scope in scopes]
+            rankings += [view.rank_dense(vector, depth=9, scope=scope) for scope in scopes]
+            found = [view.passages([number for number, _ in ranking]) for ranking in rankings]
+            return [{passage.source for passage in each.values()} for each in found]
+
+        labels = {"visits": (), "leave": ("staff",), "loans": ("board", "bank")}
+        seen = {source for source, access in labels.items() if visible(access, held)}
+        assert engine.read(ranked) == [seen, seen - {"visits"}] * 2
 
 
 class TestVectors:

@@ -183,6 +183,17 @@ class TestFailures:
                 publish(store, engine)
         assert error.value.message.endswith("is Qdrant 1.12.4, at least 1.17 is needed")
 
+    def test_a_server_behind_a_path_is_asked_there(self) -> None:
+        seen: list[str] = []
+
+        def hook(handler: Handler) -> bool:
+            seen.append(handler.path.partition("?")[0])
+            return answering(404, {"status": {"error": "not found"}})(handler)
+
+        with serving("", elastic=False, hook=hook) as port:
+            assert open_engine(f"qdrant+http://127.0.0.1:{port}/a?copy=c").state() is None
+        assert seen == ["/a/collections/c-ledger/points"]
+
     def test_plain_http_to_another_machine_is_refused(self) -> None:
         with pytest.raises(UsageError, match=r"^plain http to vectors\.example would send"):
             open_engine("qdrant+http://vectors.example")

@@ -188,8 +188,9 @@ PUBLIC = "*"
 
 
 def fact(name: str, value: str) -> str:
-    """The term of one value of one field."""
-    return shortened(f"{name}={value}")
+    """The term of one value of one field; the first `=` that is not escaped ends the name."""
+    escaped = name.replace("\\", "\\\\").replace("=", "\\=")
+    return shortened(f"{escaped}={value}")
 
 
 def _names(source: str) -> Iterator[str]:
