@@ -150,7 +150,8 @@ Stage = Literal["reading", "embedding", "done"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a long `add` or `re_embed` stands; the latter counts every passage as a file.
+    """Where a long `add` or `re_embed` stands; the latter counts every text as a file, equal
+    ones once.
 
     Attributes:
         stage: What is being done now; `done` comes exactly once, last.
