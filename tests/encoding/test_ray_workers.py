@@ -162,6 +162,8 @@ def test_what_is_made_ready_is_made_so_by_the_actor() -> None:
         ([8, 8], 4, (4, 4)),
         ([2], 5, (5, 1)),
         ([4, 16], 1, (1, 16)),
+        ([8, 8], 3, (3, 4)),  # five each would leave room for two
+        ([8, 8, 8], 4, (4, 4)),
     ],
 )
 def test_processors_are_shared_among_actors(

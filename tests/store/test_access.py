@@ -27,7 +27,15 @@ def test_who_may_read(
 
 @pytest.mark.parametrize(
     ("access", "valid"),
-    [((), True), (("a",), True), (["a"], True), ("a", False), (("",), False), ((1,), False)],
+    [
+        ((), True),
+        (("a",), True),
+        (["a"], True),
+        ("a", False),
+        (("",), False),
+        ((1,), False),
+        (("a\x00",), False),
+    ],
 )
 def test_what_labels_are(access: object, valid: bool) -> None:
     assert valid_labels(access) is valid

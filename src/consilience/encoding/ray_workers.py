@@ -296,7 +296,9 @@ def sizes(machines: Sequence[int], actors: int) -> tuple[int, int]:
     """
     if not actors:
         return len(machines), min(machines)
-    return actors, max(1, min(sum(machines) // actors, max(machines)))
+    most = min(sum(machines) // actors, max(machines))
+    fitting = (n for n in range(most, 1, -1) if sum(one // n for one in machines) >= actors)
+    return actors, next(fitting, 1)
 
 
 def require_ray() -> None:

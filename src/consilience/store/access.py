@@ -23,7 +23,10 @@ def visible(access: Collection[str], held: Collection[str] | None) -> bool:
 
 
 def valid_labels(access: object) -> bool:
-    """Whether `access` is a collection of labels: text, none empty, and not one bare string."""
+    """Whether `access` is a collection of labels: text, none empty, and not one bare string.
+
+    A character of value zero is none of a label's: not every engine can tell it from another.
+    """
     if isinstance(access, str) or not isinstance(access, Collection):
         return False
-    return all(isinstance(label, str) and label for label in access)
+    return all(isinstance(label, str) and label and "\0" not in label for label in access)

@@ -150,8 +150,9 @@ Stage = Literal["reading", "embedding", "done"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a long `add` or `re_embed` stands; the latter counts every text as a file, equal
-    ones once.
+    """Where a long `add` or `re_embed` stands; the latter counts every text as a file.
+
+    Equal texts are embedded once and counted once.
 
     Attributes:
         stage: What is being done now; `done` comes exactly once, last.

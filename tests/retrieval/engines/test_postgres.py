@@ -227,10 +227,12 @@ class TestOneCommitAtATime:
     ) -> None:
         fill(store, "leave")
         publish(store, engine)
-        for setting, value in (("isolation", "repeatable read"), ("read_only", "on")):
-            asked_for = f"SHOW transaction_{setting}"
-            found = engine.read(lambda view, sql=asked_for: connection_of(view).execute(sql))
-            assert found.fetchone() == (value,), setting
+
+        def told(view: View) -> list[Any]:
+            settings = ("transaction_isolation", "transaction_read_only")
+            return [connection_of(view).execute(f"SHOW {one}").fetchone() for one in settings]
+
+        assert engine.read(told) == [("repeatable read",), ("on",)]
 
     def test_a_lock_that_is_held_is_waited_for_and_then_told(self, store: Store, url: str) -> None:
         fill(store, "leave")
