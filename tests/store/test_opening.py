@@ -1,12 +1,14 @@
 """A store is found, made, or refused with the reason and the next command."""
 
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from consilience.documents import Document
 from consilience.errors import (
+    BusyError,
     ConsilienceError,
     DamagedError,
     FingerprintError,
@@ -14,7 +16,8 @@ from consilience.errors import (
     UsageError,
     VersionError,
 )
-from consilience.store import Store, require_fingerprint
+from consilience.store import Store, opening, require_fingerprint
+from consilience.store.connection import Database
 from consilience.store.opening import _initialise, _require_free
 from tests.store.doubles import HashingEncoder
 from tests.store.processes import start
@@ -192,6 +195,27 @@ def test_a_store_that_another_process_makes_this_moment_is_no_foreign_folder(
 ) -> None:
     make(tmp_path / "s")
     _require_free(tmp_path / "s", create=True)
+
+
+def test_a_store_that_others_make_at_the_same_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute, refused = Database.execute, ["once", "twice"]
+
+    def busy(self: Database, sql: str, *bindings: Any) -> Any:
+        if "journal_mode" in sql and refused:
+            refused.pop()
+            raise BusyError("another process kept writing")
+        return execute(self, sql, *bindings)
+
+    monkeypatch.setattr(Database, "execute", busy)
+    with Store.open(tmp_path / "s", encoder=HashingEncoder()) as store:
+        assert refused == []
+        assert store._database.connection.execute("PRAGMA journal_mode").get == "wal"
+    monkeypatch.setattr(opening, "BUSY_SECONDS", 0)
+    refused.append("for ever")
+    with pytest.raises(BusyError):
+        Store.open(tmp_path / "t")
 
 
 def test_tables_that_another_process_has_just_made_stay(store: Store) -> None:

@@ -6,17 +6,32 @@ not finish and may be done again. Knows nothing of what a store is used for.
 """
 
 import secrets
+import time
 from pathlib import Path
 
 import apsw
 
-from consilience.errors import ConsilienceError, MissingError, UsageError, VersionError
-from consilience.store.connection import Database, damaged, read_meta, write_meta
+from consilience.errors import (
+    BusyError,
+    ConsilienceError,
+    MissingError,
+    UsageError,
+    VersionError,
+)
+from consilience.store.connection import (
+    BUSY_SECONDS,
+    Database,
+    damaged,
+    read_meta,
+    write_meta,
+)
 from consilience.store.schema import APPLICATION_ID, CREATE, SCHEMA_VERSION
 from consilience.version import __version__
 
 DATABASE = "store.sqlite3"
 DERIVED = "derived"
+
+_PAUSE = 0.01  # seconds
 
 
 def open_database(root: Path, *, create: bool) -> Database:
@@ -108,12 +123,29 @@ def _require_version(path: Path, schema: object, created_by: object) -> None:
 
 def _initialise(database: Database) -> None:
     """Make the tables in one transaction; of two processes at once, the second finds them made."""
-    database.execute("PRAGMA journal_mode = WAL")
+    _log_ahead(database)
     with database.transaction() as connection:
         if not connection.execute("SELECT name FROM sqlite_schema LIMIT 1").fetchall():
             connection.execute(CREATE)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             _write_birth(connection)
+
+
+def _log_ahead(database: Database) -> None:
+    """Have changes written to a log first.
+
+    SQLite does not wait for others that do so at the same moment, as it does for writers.
+    """
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+        except BusyError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _write_birth(connection: apsw.Connection) -> None:
