@@ -45,9 +45,9 @@ CHARACTERS = 500
 """Of a passage."""
 
 
-@dataclass(frozen=True, slots=True)
-class RandomVectors:
-    """Stands for an encoder while the store is made: vectors of length one, of no meaning."""
+@dataclass
+class StandIn:
+    """Stands for an encoder while a store is made."""
 
     inner: Encoder
 
@@ -60,6 +60,10 @@ class RandomVectors:
     def dimension(self) -> int:
         """Likewise."""
         return self.inner.dimension
+
+
+class RandomVectors(StandIn):
+    """Vectors of length one, of no meaning."""
 
     def encode_passages(self, passages: Sequence[str]) -> Any:
         """`[passages, dimension]`."""

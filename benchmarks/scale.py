@@ -38,7 +38,7 @@ from consilience.encoding import Encoder, load_encoder
 from consilience.encoding.compact import build_encoder, fastest_dtype
 from consilience.encoding.folder import open_folder, which_folder
 from data_sets import processor, rows
-from load import question_of, resident_mb, served
+from load import StandIn, question_of, resident_mb, served
 from vectors import filled_up
 
 CHARACTERS, STRIDE = 500, 125
@@ -60,21 +60,10 @@ def passages(data: Path) -> Iterator[tuple[str, str]]:
 
 
 @dataclass
-class Copies:
-    """Stands for an encoder while the store is made: real vectors, then copies of them."""
+class Copies(StandIn):
+    """Real vectors, then copies of them."""
 
-    inner: Encoder
     coming: Iterator[NDArray[np.float32]]
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the encoder that answers later."""
-        return self.inner.fingerprint
-
-    @property
-    def dimension(self) -> int:
-        """Likewise."""
-        return self.inner.dimension
 
     def encode_passages(self, passages: Sequence[str]) -> Any:
         """`[passages, dimension]`."""

@@ -61,8 +61,10 @@ class DenseRanker:
         with self._lock:
             if not self._vectors.table().files.live.any():
                 return []
-        sequence = self._store.sequence
-        chosen = None if scope.where is None else self._store.matching(scope.where)
+        chosen, sequence = None, 0
+        if scope.where is not None:
+            sequence = self._store.sequence
+            chosen = self._store.matching(scope.where)
         wanted = _Wanted(self._questions.of(question), depth, scope, chosen, sequence)
         with self._lock:
             try:

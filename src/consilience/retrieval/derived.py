@@ -18,8 +18,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from consilience.errors import ConsilienceError
+
 _POLL = 0.02  # seconds
 _COARSE = 1_000_000_000  # nanoseconds; two changes so close may have the same time
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Tell what the system refuses while an index is followed in this package's words.
+
+    Raises:
+        ConsilienceError: In the place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConsilienceError(
+            f"the index in {folder} cannot be written: {error}",
+            hint=f"Free some space, or delete {folder}: it is made anew when needed.",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from consilience.errors import BusyError, ConsilienceError
+from consilience.errors import BusyError
 from consilience.retrieval.derived import (
     Manifest,
     digest,
     digests,
     exclusive,
     read_manifest,
+    writable,
     write_manifest,
 )
 from consilience.retrieval.postings import Segment, SegmentDraft
@@ -106,20 +107,12 @@ class FollowingIndex:
         """
         with self._lock:
             if self._reached is None or self._reached.sequence != self._store.sequence:
-                self._reached = self._follow()
+                with writable(self._folder):
+                    self._reached = self._follow()
                 self._merge_beside()
             return self._reached.collection
 
     def _follow(self) -> _Reached:
-        try:
-            return self._followed()
-        except OSError as error:
-            raise ConsilienceError(
-                f"the index in {self._folder} cannot be written: {error}",
-                hint=f"Free some space, or delete {self._folder}: it is made anew when needed.",
-            ) from error
-
-    def _followed(self) -> _Reached:
         self._folder.mkdir(parents=True, exist_ok=True)
         with exclusive(self._folder / "lock", patience=self._patience) as alone:
             if alone:

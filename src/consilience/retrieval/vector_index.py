@@ -9,15 +9,14 @@ living are copied together in the background. How vectors are compared is not kn
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from consilience.encoding import Encoder
-from consilience.errors import BusyError, ConsilienceError
-from consilience.retrieval.derived import exclusive
+from consilience.errors import BusyError
+from consilience.retrieval.derived import exclusive, writable
 from consilience.retrieval.tuning import IndexName
 from consilience.retrieval.vector_files import (
     MANIFEST,
@@ -68,7 +67,7 @@ class FollowingVectors:
         table = self._table
         if table is None or table.files.extent.sequence != self._store.sequence:
             require_fingerprint(self._store, self._encoder)
-            with self._writable():
+            with writable(self._folder):
                 table = self._followed()
             self._tidy(table)
         return table
@@ -79,16 +78,6 @@ class FollowingVectors:
             self._table.close()
         self._table = None
         (self._folder / MANIFEST).unlink(missing_ok=True)
-
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ConsilienceError(
-                f"the index in {self._folder} cannot be written: {error}",
-                hint=f"Free some space, or delete {self._folder}: it is made anew when needed.",
-            ) from error
 
     def _followed(self) -> VectorTable:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -134,15 +134,22 @@ class AddOptions:
                 hint='Write it as access=("staff",).',
             )
         for label in (self.contributor, *self.access):
-            if label.encode(errors="ignore").decode() != label:
-                raise UsageError(
-                    f"{label!r} is not text: it holds half of a surrogate pair",
-                    hint="set the terminal's encoding to UTF-8 and type it again",
-                )
+            try:
+                label.encode()
+            except UnicodeEncodeError as error:
+                raise no_text(error) from error
         if self.batch < 1:
             raise UsageError(
                 f"batch must be at least 1, received {self.batch}", hint="Leave batch out: 64."
             )
+
+
+def no_text(error: UnicodeEncodeError) -> UsageError:
+    """The error for what was typed and UTF-8 cannot carry."""
+    return UsageError(
+        f"{error.object!r} is not text: character {error.start} is half of a surrogate pair",
+        hint="set the terminal's encoding to UTF-8 and type it again",
+    )
 
 
 Stage = Literal["reading", "embedding", "done"]

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import apsw
 
 from consilience.errors import BusyError, ConsilienceError, DamagedError, UsageError
+from consilience.store.base import no_text
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another writer."""
@@ -114,10 +115,7 @@ class Database:
         try:
             yield
         except UnicodeEncodeError as error:
-            raise UsageError(
-                f"{error.object!r} is not text: character {error.start} is half of a pair",
-                hint="set the terminal's encoding to UTF-8 and type it again",
-            ) from error
+            raise no_text(error) from error
         except apsw.Error as error:
             raise _translate(error, self.path, self.connection.system_errno) from error
 
