@@ -40,7 +40,7 @@ from torch import Tensor
 
 from consilience import Rag, Store, evaluate
 from consilience.documents import Document, Passage
-from consilience.encoding import Encoder, Vectors, load_encoder
+from consilience.encoding import Encoder, Vectors
 from consilience.errors import ConsilienceError
 from consilience.evaluation import EvaluationOptions, Scoring
 from consilience.evaluation import f1 as f1_of
@@ -69,6 +69,7 @@ from consilience.text import language_of
 from consilience.training.config import TrainConfig
 from consilience.training.run import train
 from consilience.training.settings import parse_settings, read_settings
+from teaching import blank_start
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "three_organisations"
 CORPORA = ("example", "fed_rag_en", "fed_rag_zh")
@@ -90,6 +91,9 @@ class Setup:
         answers: Whether questions are answered, and F1 is measured; recall alone is quick.
         right: Whether a question is answered from the documents that hold its answer, and from no
             others: what a reader has learned shows where the retriever finds nothing.
+        blank: Last layers of the question encoder that are drawn anew before anything learns: the
+            model that ships has little to gain, and one that finds badly has much.
+        exchanges: Rounds of a federation in one pass over its questions.
     """
 
     corpus: str
@@ -102,6 +106,8 @@ class Setup:
     rank: int
     answers: bool = True
     right: bool = False
+    blank: int = 0
+    exchanges: int = 1
 
     def told(self) -> list[str]:
         """A heading, and what was the same for all rows."""
@@ -111,9 +117,21 @@ class Setup:
         return [
             f"## {self.corpus}, {self.recipe}",
             "",
-            f"Organisations with {size}, {self.rounds} passes; {objectives}, learning rate "
-            f"{self.rate:g}, adapters of rank {self.rank}" + self._how(),
+            f"Organisations with {size}, {self.rounds} passes{self._often()}; {objectives}, "
+            f"learning rate {self.rate:g}, adapters of rank {self.rank}{self._begun()}"
+            + self._how(),
         ]
+
+    def _often(self) -> str:
+        return f" of {self.exchanges} rounds" if self.exchanges > 1 else ""
+
+    def _begun(self) -> str:
+        if not self.blank:
+            return ""
+        return (
+            "; all rows begin with the model that ships, but for a question encoder of its own "
+            f"whose last layers ({self.blank}) were drawn anew, so that there is something to gain"
+        )
 
     def _how(self) -> str:
         if not self.answers:
@@ -130,7 +148,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "batch": 8,
     },
     "joint": {
-        "objectives": {"sequence": 1.0},
+        "objectives": {"emdr2": 1.0},
         "train": ["question_encoder", "generator"],
         "batch": 4,
     },
@@ -278,15 +296,20 @@ class Remembering:
         return np.stack([self._known[text] for text in passages])
 
 
-def prepared(work: Path, setup: Setup, data: Path | None) -> tuple[list[Place], Path]:
+def prepared(
+    work: Path, setup: Setup, data: Path | None, model: str | None
+) -> tuple[list[Place], Path]:
     """The organisations of a corpus, and a store with the documents of all; made once."""
     sizes = f"{setup.documents}-{setup.train}-{setup.dev}"
-    folder = work / (setup.corpus if setup.corpus == "example" else f"{setup.corpus}-{sizes}")
+    name = setup.corpus if setup.corpus == "example" else f"{setup.corpus}-{sizes}"
+    folder = work / (f"{name}-{setup.blank}" if setup.blank else name)
     source = EXAMPLE if setup.corpus == "example" else _below(data, setup.corpus)
     names = sorted(one.name for one in source.iterdir() if one.is_dir() and one.name[0] != "_")
     places = [Place(name, folder / name) for name in names]
     if not (folder / "ready").exists():
-        encoder = Remembering(load_encoder())
+        found = Rag.load(model).encoder
+        assert found is not None
+        encoder = Remembering(found)
         with Store.open(folder / "all", encoder=encoder) as everything:
             for place in places:
                 with Store.open(place.store, encoder=encoder) as store:
@@ -319,9 +342,13 @@ def _fill(place: Place, source: Path, setup: Setup, stores: Sequence[Store]) -> 
 
 
 def _written(source: Path, split: str) -> list[dict[str, Any]]:
-    """The example's questions as this file has them: with the documents that answer them."""
-    text = (source / "questions" / f"{split}.jsonl").read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
+    """The example's questions as this file has them: with the documents that answer them.
+
+    Its test questions are measured with its dev questions, of which there are few.
+    """
+    parts = ("dev", "test") if split == "dev" else (split,)
+    paths = [source / "questions" / f"{part}.jsonl" for part in parts]
+    rows = [json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()]
     return [row | {"right": [row["source"]]} for row in rows if row["answers"]]
 
 
@@ -394,7 +421,9 @@ class Bench:
 
     def __init__(self, work: Path, setup: Setup, data: Path | None) -> None:
         self.setup = setup
-        self.places, self.everything = prepared(work, setup, data)
+        place = work / f"blank-{setup.blank}"
+        self.begun = str(blank_start(place, setup.blank, seed=0)) if setup.blank else None
+        self.places, self.everything = prepared(work, setup, data, self.begun)
         self.runs = Path(tempfile.mkdtemp(prefix="runs-", dir=work))
 
     def row(self, name: str, seed: int) -> Row:
@@ -421,7 +450,7 @@ class Bench:
         if name == "alone":
             return {p.name: self.central([p], p.store, seed) for p in self.places}
         place = self.central(self.places, self.everything, seed) if name == "central" else None
-        return {one.name: place for one in self.places}
+        return {one.name: place or self.begun for one in self.places}
 
     def measured(self, models: Mapping[str, str | None]) -> tuple[list[float | None], list[float]]:
         """A model on each party's dev questions over its own documents."""
@@ -465,12 +494,20 @@ class Bench:
         setup = self.setup
         lora = {"kind": "lora", "rank": setup.rank, "alpha": 2 * setup.rank}
         rest = {"learning_rate": setup.rate / 10} if full else {"adapter": lora}
-        return {"learning_rate": setup.rate, **COMMON, **RECIPES[setup.recipe], **rest}
+        told = {"learning_rate": setup.rate, "model": self.begun}
+        return {**told, **COMMON, **RECIPES[setup.recipe], **rest}
 
     def steps(self, places: Sequence[Place]) -> int:
         """Of one pass."""
         count = sum(len(read_questions(one.questions("train"))) for one in places)
         return math.ceil(count / int(RECIPES[self.setup.recipe]["batch"]))
+
+    def steps_of_a_round(self, way: Way) -> int | None:
+        """Of every party; None for a whole pass."""
+        if self.setup.exchanges == 1:
+            return None
+        each = self.steps(self.places) / len(self.places) / way.split
+        return math.ceil(each / self.setup.exchanges)
 
     def together(self, way: Way, seed: int) -> Federated:
         """A federation of the organisations."""
@@ -480,7 +517,8 @@ class Bench:
             "output": str(folder / "run"),
             "recipe": str(written(folder / "recipe.yaml", self.recipe(full=way.full))),
             "parties": [str(written(folder / f"{p['name']}.yaml", p)) for p in parties],
-            "rounds": self.setup.rounds,
+            "rounds": self.setup.rounds * self.setup.exchanges,
+            "steps": self.steps_of_a_round(way),
             "seed": seed,
             **way.settings,
         }
@@ -503,6 +541,7 @@ class Bench:
                     {
                         "name": name,
                         "state": str(folder / name),
+                        "model": self.begun,
                         "store": str(place.store),
                         "data": {"train": [str(path)]},
                     }
@@ -683,7 +722,7 @@ class Table:
 Values = np.ndarray[Any, np.dtype[np.float64]]
 MEASURES = ("f1", "recall")
 TITLES: Mapping[str, str] = {
-    "start": "the model that ships",
+    "start": "the start",
     "alone": "each alone, adapters",
     "central": "all data in one place, adapters",
     **{name: way.title for name, way in WAYS.items()},
@@ -947,6 +986,8 @@ def measure(args: argparse.Namespace) -> None:
         args.rank,
         not args.recall_only,
         args.right,
+        args.blank,
+        args.exchanges,
     )
     known = {(row.setup, row.name, row.seed) for row in read_results(args.results)[0]}
     wanted = [(n, s) for s in args.seeds for n in args.rows if n != "start" or s == args.seeds[0]]
@@ -995,6 +1036,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--right", action="store_true", help="answer from the documents that hold the answer"
     )
+    parser.add_argument(
+        "--blank", type=int, default=0, help="last layers of the question encoder drawn anew"
+    )
+    parser.add_argument("--exchanges", type=int, default=1, help="rounds in a pass")
     parser.add_argument("--deployment", nargs="*", type=int, default=[], metavar="PARTIES")
     parser.add_argument("--deployed-rounds", type=int, default=5)
     parser.add_argument("--weights", type=int, default=110_592, help="that a deployment sends")

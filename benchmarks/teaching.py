@@ -267,7 +267,8 @@ class Bench:
         for one in self.task.dev:
             (right,) = one.positive_ids
             hits = {hit.passage.id for hit in retriever.search(one.question, k=5)}
-            only = replace(ask, where=Where.of([("source", right)]))
+            # A store names the document of a passage that came by itself in its own way.
+            only = replace(ask, where=Where.of([("source", store.passage(right).source)]))
             text, language = rag.ask(one.question, store, only).text, language_of(one.question)
             scores = {
                 name: score(text, one.answers, language=language)

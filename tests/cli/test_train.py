@@ -106,6 +106,8 @@ def test_what_a_run_tells_stands_line_by_line(
 
 
 def test_steps_are_counted_on_a_terminal(world: dict[str, Path], tmp_path: Path) -> None:
-    typist = Typist(("train", str(config(world, tmp_path))), cwd=tmp_path)
-    assert "/2 steps" in typist.read_until("the model is in")
+    typist = Typist(("train", str(config(world, tmp_path)), "--log_every", "1"), cwd=tmp_path)
+    shown = typist.read_until("the model is in")
+    assert "/2 steps" in shown
+    assert "2/2 steps · loss " in shown
     assert typist.leave() == 0

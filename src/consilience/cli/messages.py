@@ -71,6 +71,7 @@ class Words:
     interval: str
     questions_done: str
     steps_done: str
+    loss: str
     passages_done: str
     report_written: str
     compared: str
@@ -178,6 +179,7 @@ ENGLISH = Words(
     interval="{level:.0%} interval",
     questions_done="{done}/{total} questions",
     steps_done="{done}/{total} steps",
+    loss="loss {loss:.4g}",
     passages_done="{done}/{total} passages",
     report_written="report: {path}",
     compared="{n} questions of both runs",
@@ -283,6 +285,7 @@ CHINESE = Words(
     interval="{level:.0%} 区间",
     questions_done="{done}/{total} 题",
     steps_done="{done}/{total} 步",
+    loss="损失 {loss:.4g}",
     passages_done="{done}/{total} 段",
     report_written="报告：{path}",
     compared="两次评测共有 {n} 题",

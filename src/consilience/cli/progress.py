@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from consilience.cli.messages import Words
 from consilience.cli.screen import Screen, one_line
@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from consilience.store import Progress
 
 Listener = Callable[["Progress"], None]
-Counter = Callable[[int, int], None]
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+class Counter(Protocol):
+    """Told how many are done of how many, and what else there is to say of it."""
+
+    def __call__(self, done: int, total: int, more: str = "") -> None:
+        """Show it."""
+        ...
 
 
 @contextmanager
@@ -123,8 +130,23 @@ def counted(screen: Screen, told: str) -> Iterator[Counter | None]:
         with Bars(console=screen.err, transient=True) as bars:
             yield CountBar(bars, bars.add_task("", total=None), told)
     else:
-        lines = Lines(screen)
-        yield lambda done, total: lines(told.format(done=done, total=total))
+        yield CountLines(Lines(screen), told)
+
+
+def _counted(told: str, done: int, total: int, more: str) -> str:
+    return " · ".join(filter(None, [told.format(done=done, total=total), more]))
+
+
+@dataclass(slots=True)
+class CountLines:
+    """Writes a count as a line now and then."""
+
+    lines: Lines
+    told: str
+
+    def __call__(self, done: int, total: int, more: str = "") -> None:
+        """Write a line, if it is time."""
+        self.lines(_counted(self.told, done, total, more))
 
 
 @dataclass(slots=True)
@@ -135,7 +157,7 @@ class CountBar:
     task: "TaskID"
     told: str
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, more: str = "") -> None:
         """Move the bar."""
-        words = self.told.format(done=done, total=total)
+        words = _counted(self.told, done, total, more)
         self.bars.update(self.task, total=total, completed=done, description=words)

@@ -4,13 +4,14 @@ Every key of a config is also a flag of the same name, declared once in `trainin
 win over the file.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
 from consilience.cli.flags import Output
-from consilience.cli.progress import counted
+from consilience.cli.progress import Counter, counted
 from consilience.cli.screen import Screen, safe
 from consilience.training.config import TrainConfig
 from consilience.training.packages import require_packages
@@ -47,7 +48,8 @@ def run_config(settings: TrainConfig, output: Output) -> int:
     require_packages(settings.report_to)
     with screen.working(screen.words.loading):
         from consilience.training.run import train as run
-    with counted(screen, screen.words.steps_done) as progress:
+    with counted(screen, screen.words.steps_done) as count:
+        progress = None if count is None else partial(_step, count, screen)
         found = run(settings, say=screen.tell, progress=progress)
     if not is_first():
         return 0
@@ -56,6 +58,10 @@ def run_config(settings: TrainConfig, output: Output) -> int:
     else:
         _draw(found, screen)
     return 0
+
+
+def _step(count: Counter, screen: Screen, done: int, total: int, loss: float | None) -> None:
+    count(done, total, "" if loss is None else screen.words.loss.format(loss=loss))
 
 
 def _draw(found: "Trained", screen: Screen) -> None:

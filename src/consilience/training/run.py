@@ -46,7 +46,7 @@ from consilience.training.texts import Texts, read_texts
 from consilience.training.trainer import RagTrainer, moving
 from consilience.training.watching import CollapseWatch, IndexRefresh, JsonLog, Patience, Told
 
-Counter = Callable[[int, int], None]
+Counter = Callable[[int, int, float | None], None]
 
 FREE = frozenset({"steps", "report_to", "keep", "log_every", "fsdp"})
 """What may change in a run: it may be made longer, watched, and shared out in another way."""
@@ -89,7 +89,8 @@ def train(
     Args:
         config: The settings.
         say: Told what is worth knowing: the card of the data, and when retrieval collapses.
-        progress: Told after every step how many are done, and how many there are.
+        progress: Told after every step how many are done, how many there are, and the loss that was
+            logged last; None before the first.
 
     Raises:
         UsageError: Settings that do not fit the model or the data, a loss that is no number, a disk

@@ -80,21 +80,34 @@ def _step_of(line: str) -> float:
 
 
 class Told(TrainerCallback):
-    """Tells whoever waits how many steps are done.
+    """Tells whoever waits how many steps are done, and where the loss stands.
 
     Args:
-        progress: Told how many are done, and how many there are.
+        progress: Told how many are done, how many there are, and the loss that was logged last.
     """
 
-    def __init__(self, progress: Callable[[int, int], None]) -> None:
+    def __init__(self, progress: Callable[[int, int, float | None], None]) -> None:
         self.progress = progress
+        self.loss: float | None = None
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Remember the loss; measurements on dev questions are logged without one."""
+        del args, state, control
+        self.loss = (logs or {}).get("loss", self.loss)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Tell."""
         del args, control
-        self.progress(state.global_step, state.max_steps)
+        self.progress(state.global_step, state.max_steps, self.loss)
 
 
 class CollapseWatch(TrainerCallback):
