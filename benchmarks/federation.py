@@ -422,7 +422,9 @@ class Bench:
     def __init__(self, work: Path, setup: Setup, data: Path | None) -> None:
         self.setup = setup
         place = work / f"blank-{setup.blank}"
-        self.begun = str(blank_start(place, setup.blank, seed=0)) if setup.blank else None
+        self.begun = str(place) if setup.blank else None
+        if setup.blank and not place.exists():
+            blank_start(place, setup.blank, seed=0)
         self.places, self.everything = prepared(work, setup, data, self.begun)
         self.runs = Path(tempfile.mkdtemp(prefix="runs-", dir=work))
 

@@ -79,6 +79,12 @@ def test_of_two_names_the_longer_one_is_worth_more(store: Store) -> None:
     assert found(store, "广东 Ada Lovelace") == ["Ada Lovelace", "广东"]
 
 
+def test_a_name_that_also_stands_inside_a_longer_one_is_still_named(store: Store) -> None:
+    store.add(graph())
+    assert set(found(store, "广东和广东工业大学")) == {"广东", "广东工业大学"}
+    assert found(store, "广东工业大学") == ["广东工业大学"]
+
+
 def test_things_that_lead_to_each_other_are_taken_once(store: Store) -> None:
     store.add([about("Ada Lovelace"), about("Lord Byron")])
     steps = LinkWeights(steps=(0.5, 0.5, 1.0, 1.0))

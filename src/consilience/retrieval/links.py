@@ -109,15 +109,20 @@ class LinkIndex:
     def mentions(self, question: str) -> list[Mention]:
         """Every stretch of a question by which something is called, long and short, in any order.
 
+        A name that stands there twice is there twice: a longer one may cover one of the two.
+
         Args:
             question: As `normal` writes it.
         """
-        stretches = {key(question[a:b]): (a, b) for a, b in _stretches(question)}
+        stretches: dict[int, list[tuple[int, int]]] = {}
+        for start, end in _stretches(question):
+            stretches.setdefault(key(question[start:end]), []).append((start, end))
         return [
-            Mention(*stretches[name], entity, number, bool(bare))
+            Mention(start, end, entity, number, bool(bare))
             for name, entity, number, bare in self._looked_up(
                 "SELECT name, entity, number, bare FROM names WHERE name IN carray(?)", stretches
             )
+            for start, end in stretches[name]
         ]
 
     def passages(self, entities: Iterable[int]) -> dict[int, list[int]]:
