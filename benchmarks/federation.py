@@ -723,6 +723,7 @@ class Table:
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 MEASURES = ("f1", "recall")
+SAID = "## What these rows say"
 TITLES: Mapping[str, str] = {
     "start": "the start",
     "alone": "each alone, adapters",
@@ -929,8 +930,8 @@ def _against_plain(found: Sequence[Deployed]) -> Iterator[str]:
             yield f"With {count} parties a secure round takes {ratio:.1f} times a plain one."
 
 
-def page(results: Path) -> str:
-    """Everything that was measured, as a page."""
+def page(results: Path, before: str = "") -> str:
+    """Everything that was measured, as a page; what was written of it by hand stays at its end."""
     rows, runs = read_results(results)
     lines = [
         "# Federation",
@@ -948,7 +949,8 @@ def page(results: Path) -> str:
         lines += [*Table([row for row in rows if row.setup == setup]).lines(), ""]
     if runs:
         lines += deployment_lines(runs)
-    return "\n".join(lines).rstrip() + "\n"
+    _, heading, said = before.partition(f"{SAID}\n")
+    return "\n".join(lines).rstrip() + "\n" + (f"\n{heading}{said}" if heading else "")
 
 
 def read_results(path: Path) -> tuple[list[Row], list[Deployed]]:
@@ -1013,7 +1015,8 @@ def main() -> None:
             found = deployed(count, args.deployed_rounds, secure=secure, weights=args.weights)
             keep(args.results, found)
             print(json.dumps(asdict(found)), flush=True)
-    text = page(args.results)
+    before = args.out.read_text(encoding="utf-8") if args.out and args.out.exists() else ""
+    text = page(args.results, before)
     if args.out:
         args.out.write_text(text, encoding="utf-8")
     else:

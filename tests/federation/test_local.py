@@ -296,6 +296,23 @@ def test_no_word_of_a_question_or_passage_is_in_what_travels(
     assert not any(canary.encode() in body for body in said)
 
 
+def test_what_of_a_recipe_is_each_places_own_is_not_sent(
+    world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+    real = LocalParties.ask
+
+    def tapped(self: LocalParties, requests: Mapping[str, bytes], wait: Wait) -> Any:
+        asked.extend(requests.values())
+        return real(self, requests, wait)
+
+    monkeypatch.setattr(LocalParties, "ask", tapped)
+    simulate(config(world, tmp_path, rounds=1))
+    assert len(asked) >= 6
+    for place in (world["model"], tmp_path):
+        assert not any(str(place).encode() in body for body in asked)
+
+
 def test_a_simulation_needs_parties_that_are_apart(world: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="parties names no file"):
         simulate(config(world, tmp_path, parties=[]))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from consilience.errors import ConsilienceError, RemoteError, UsageError
@@ -127,6 +128,23 @@ def test_parties_keep_the_final_weights(tmp_path: Path) -> None:
     assert same(trainee.kept, weights(tmp_path))
 
 
+def test_who_did_not_take_the_final_weights_is_named(tmp_path: Path) -> None:
+    def silent_at_the_end(request: bytes, reply: bytes) -> bytes:
+        return b"" if Message.unpack(request).kind == "end" else reply
+
+    bank, lab, ward = residents(tmp_path)
+    away: list[int] = []
+    parties = Told(
+        [bank, lab, Bent(ward, silent_at_the_end)],
+        absent=lambda name, _: name == "lab" and bool(away),
+    )
+    found = run(tmp_path, parties, rounds=1, watch=Watch(line=lambda done: away.append(done.round)))
+    assert found.rounds[0].lost == {}
+    assert found.without_model.keys() == {"lab", "ward"}
+    assert found.without_model["lab"] == "it is not here"
+    assert "a message of 0 bytes" in found.without_model["ward"]
+
+
 def test_one_party_alone_is_the_average(tmp_path: Path) -> None:
     alone = Pull(2.0)
     found = run(tmp_path, [party_of(tmp_path, "ward", alone)], rounds=1)
@@ -179,6 +197,21 @@ def nonsense(_: bytes, reply: bytes) -> bytes:
     return b"nonsense" if Message.unpack(reply).kind == "update" else reply
 
 
+def written(told: str) -> Callable[[bytes, bytes], bytes]:
+    """An update that says so, in JSON that this package would not write."""
+
+    def bend(_: bytes, reply: bytes) -> bytes:
+        found = Message.unpack(reply)
+        if found.kind != "update":
+            return reply
+        envelope = f'"run": "{found.run}", "round": {found.round}, "party": "ward"'
+        return save({}, metadata={"about": f"{{{envelope}, {told}}}"})
+
+    return bend
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
 FAULTS = {
     "nan": (with_tensors(lambda v: v * float("nan")), "holds a number that is not finite"),
     "shape": (with_tensors(lambda v: v[None]), "has the shape"),
@@ -192,6 +225,28 @@ FAULTS = {
     "inside": (content(round=0), "is a replay in round 1"),
     "weight": (content(weight=float(10**30)), "its weight is 1e\\+30"),
     "bytes": (nonsense, "a message of 8 bytes that cannot be understood"),
+    "a loss of many digits": (content(metrics={"loss": 10**400}), "a number of 401 digits"),
+    "an epsilon past 64 bits": (content(epsilon=2**65), "a number of 20 digits"),
+    "a number without end": (
+        written('"kind": "update", "content": {"epsilon": Infinity}'),
+        "Infinity is no finite number",
+    ),
+    "a number that overflows": (
+        written('"kind": "update", "content": {"epsilon": 1e999}'),
+        "1e999 is no finite number",
+    ),
+    "half a surrogate pair": (
+        written(r'"kind": "fault", "content": {"message": "\ud800"}'),
+        "surrogates not allowed",
+    ),
+    "tables in tables": (
+        written(f'"kind": "update", "content": {{"metrics": {DEEP}}}'),
+        "tables stand in each other without end",
+    ),
+    "a metric with a long name": (
+        content(metrics={"loss": 1.0, "m" * 10**6: 1.0}),
+        "the name of a metric has 1000000 characters",
+    ),
     "large": (
         bent(lambda m: replace(m, tensors={"w": torch.zeros(10**7)})),
         "a message of .* bytes, at most .* are read",
@@ -339,6 +394,8 @@ def test_parties_that_do_not_fit_are_refused_with_the_difference(
         "late": {"clock": time.time() + 1000},
         "liar": {"party": "bank"},
         "mute": {"shared": None},
+        "endless": {"model": "m" * 10**6},
+        "timeless": {"clock": 10**400},
     }
     for name, values in bends.items():
         parties.append(Bent(party_of(tmp_path, name, Pull(1.0)), describing(**values)))
@@ -364,6 +421,8 @@ def test_parties_that_do_not_fit_are_refused_with_the_difference(
     assert lost["late"].startswith(("its clock is 999 s ahead", "its clock is 1000 s ahead"))
     assert lost["liar"] == "it calls itself 'bank'"
     assert lost["mute"] == "it does not say what it is"
+    assert lost["endless"] == f"its model is {'m' * 10**6}"[:4000]
+    assert "a number of 401 digits" in lost["timeless"]
     assert lost["empty"] == "the store is empty; add documents to it"
     assert {line.split(" takes no part")[0] for line in said} == set(lost)
     assert found.rounds[-1].lost == lost
@@ -403,6 +462,28 @@ def test_expected_parties_are_waited_for(tmp_path: Path) -> None:
     assert set(found.rounds[0].parties) == set(GOALS)
     with pytest.raises(RemoteError, match="3 parties take part, at least 5 must: nobody else came"):
         run(tmp_path / "b", residents(tmp_path / "b"), expected=9, deadline=1)
+
+
+def test_a_round_waits_for_its_quorum_to_be_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consilience.federation.rounds._PAUSE", 0.0)
+    parties = Told(residents(tmp_path), absent=lambda name, look: name == "ward" and 1 < look < 9)
+    found = run(tmp_path, parties, quorum=3, rounds=1)
+    assert parties.looks >= 9
+    assert [(line.attempts, line.lost) for line in found.rounds] == [(1, {})]
+
+
+def test_a_reason_without_end_is_cut(tmp_path: Path) -> None:
+    def talking(_: bytes, reply: bytes) -> bytes:
+        said = Message.unpack(reply)
+        told = {"message": "m" * 10**6, "traceback": "t" * 10**6}
+        return reply if said.kind != "update" else replace(said, kind="fault", content=told).pack()
+
+    bank, lab, ward = residents(tmp_path)
+    (line,) = run(tmp_path, [bank, lab, Bent(ward, talking)], rounds=1).rounds
+    assert line.lost == {"ward": "m" * 4000}
+    assert line.parties["ward"].traceback == "t" * 4000
 
 
 def test_too_few_answers_repeat_the_round_and_then_stop(tmp_path: Path) -> None:
@@ -561,6 +642,24 @@ def test_what_whole_parties_spend_is_reckoned(tmp_path: Path) -> None:
     assert _party_epsilon(config_of(tmp_path), 20) is None
 
 
+def test_what_whole_parties_spent_is_in_the_journal(tmp_path: Path) -> None:
+    from consilience.federation.secure import SecureGathering
+
+    noise = {**SECRET, "privacy": {"party_noise": 2.85}}
+    gathering = SecureGathering(config_of(tmp_path, **noise).secure)
+    found = run(tmp_path, secret_parties(tmp_path), gathering=gathering, **noise)
+    wanted = [party_epsilon(2.85, rounds=rounds, delta=1e-5) for rounds in (1, 2)]
+    assert [line.party_epsilon for line in found.rounds] == wanted
+
+
+def test_what_the_most_spent_was_is_kept_when_its_party_leaves(tmp_path: Path) -> None:
+    budgets = {"bank": 1, "lab": 9, "ward": 9}
+    trainees = {name: Pull(GOALS[name], budget=budget) for name, budget in budgets.items()}
+    found = run(tmp_path, residents(tmp_path, **trainees), rounds=2)
+    assert set(found.rounds[1].lost) == {"bank"}
+    assert [line.epsilon for line in found.rounds] == [1.0, 1.0]
+
+
 def test_a_run_ends_early_when_all_budgets_are_spent(tmp_path: Path) -> None:
     budgets = {"bank": 1, "lab": 2, "ward": 2}
     trainees = {name: Pull(GOALS[name], budget=budget) for name, budget in budgets.items()}
@@ -614,6 +713,19 @@ def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     assert run(tmp_path, residents(tmp_path), rounds=3).resumed_from == 2
 
 
+def test_with_a_budget_a_run_is_not_made_longer(tmp_path: Path) -> None:
+    private: dict[str, Any] = {"privacy": {"epsilon": 4}, "travel": {"kind": "alternate"}}
+    run(tmp_path, residents(tmp_path), rounds=1, **private)
+    with pytest.raises(UsageError, match="with other settings: rounds was 1, now 2"):
+        run(tmp_path, residents(tmp_path), rounds=2, **private)
+
+
+def test_who_took_part_before_a_restart_is_missed_after_it(tmp_path: Path) -> None:
+    run(tmp_path, residents(tmp_path), rounds=1)
+    found = run(tmp_path, residents(tmp_path)[:2], rounds=2)
+    assert [line.lost for line in found.rounds] == [{}, {"ward": "it is not here"}]
+
+
 def test_optimisers_go_on_where_they_were(tmp_path: Path) -> None:
     mean = {"optimiser": "adam", "rate": 0.05}
     run(tmp_path, residents(tmp_path), rounds=2, mean=mean)
@@ -641,7 +753,7 @@ class StopError(BaseException):
 def counting(monkeypatch: pytest.MonkeyPatch, stop_at: int) -> dict[str, int]:
     """Stop before the nth time that something reaches the disk."""
     calls = {"n": 0}
-    for name in ("fsync", "replace", "rename", "mkdir", "unlink"):
+    for name in ("fdopen", "fsync", "replace", "rename", "mkdir", "unlink"):
         real = getattr(os, name)
 
         def stopping(*args: Any, real: Any = real, **values: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
-from consilience.federation.asking import Asking, Tally
+from consilience.federation.asking import MOST_TEXT, Asking, Tally
 from consilience.federation.config import FederationConfig
 from consilience.federation.contracts import PROTOCOL, Description, Wait, Weights
 from consilience.federation.messages import Message
@@ -113,7 +113,7 @@ class Admission:
         """Why a party cannot take part; empty where it can."""
         try:
             found = Description.parse(reply.content["description"])
-            return "; ".join(_misfits(found, self.house, name, (asked, time())))
+            return "; ".join(_misfits(found, self.house, name, (asked, time())))[:MOST_TEXT]
         except (KeyError, TypeError, ValueError, AttributeError):
             return "it does not say what it is"
 

@@ -12,7 +12,8 @@ from consilience.federation.contracts import Parties, Reply, Wait
 from consilience.federation.journal import PartyLine
 from consilience.federation.messages import Message
 
-_MOST_TEXT = 4000  # characters of a reason or a traceback that are kept
+MOST_TEXT = 4000
+"""Characters of a reason or a traceback that are kept."""
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class Tally:
 
     def lose(self, reasons: Mapping[str, str]) -> None:
         """Name parties that do not count; a hostile one may give a reason of any length."""
-        self.lost.update({name: reason[:_MOST_TEXT] for name, reason in reasons.items()})
+        self.lost.update({name: reason[:MOST_TEXT] for name, reason in reasons.items()})
 
     def lines(self) -> dict[str, PartyLine]:
         """Each party's part of the journal."""
@@ -128,8 +129,8 @@ class Asking:
 
 
 def _note_fault(message: Message, name: str, tally: Tally) -> None:
-    tally.lost[name] = str(message.content.get("message", "it failed"))[:_MOST_TEXT]
-    tally.traces[name] = str(message.content.get("traceback", ""))[:_MOST_TEXT]
+    tally.lost[name] = str(message.content.get("message", "it failed"))[:MOST_TEXT]
+    tally.traces[name] = str(message.content.get("traceback", ""))[:MOST_TEXT]
     if message.content.get("spent") is True:
         tally.spent.add(name)
 

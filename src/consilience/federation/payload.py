@@ -44,6 +44,7 @@ _LEAST_DIGIT = 2.0**-23  # of float32: no rest is a larger share of its number
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 _STEPS = 127  # of a byte with a sign, the same in both directions
 _MOST_METRICS = 100
+_LONGEST_NAME = 200  # characters, of a metric
 
 
 @runtime_checkable
@@ -342,6 +343,8 @@ def _told(about: Mapping[str, Any]) -> tuple[float, dict[str, float], float | No
     metrics = about.get("metrics")
     if not isinstance(metrics, dict) or not 1 <= len(metrics) <= _MOST_METRICS:
         raise _refused("it tells no metrics")
+    if (longest := max(map(len, metrics))) > _LONGEST_NAME:
+        raise _refused(f"the name of a metric has {longest} characters")
     told = {str(name): _number(value, f"its {str(name)[:40]!r}") for name, value in metrics.items()}
     if "loss" not in told:
         raise _refused("it tells no loss")
