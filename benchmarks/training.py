@@ -266,8 +266,9 @@ def chinese(folder: Path, data: Path, scale: Scale, options: argparse.Namespace)
         f"vocabulary of the model that ships; the English model then read squad_v11 for "
         f"{options.pretrain:g} minutes. EM and F1 are those of reading the right paragraph, recall "
         "is that of vectors among all. Examples at a mark are a share of those at the end, repeats "
-        f"included. At the end the model without English has an F1 of {mean(scratch.f1)}, "
-        f"{reached}; at the end it has {mean(transferred[-1].f1)}."
+        f"included. At the end, {scratch.seen / starts[UNTAUGHT][1]:.1f} times through its "
+        f"questions and still learning, the model without English has an F1 of "
+        f"{mean(scratch.f1)}, {reached}; at the end it has {mean(transferred[-1].f1)}."
     )
     rows = list(chain.from_iterable(curves))
     title = "Chinese with and without English"
