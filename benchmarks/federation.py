@@ -443,7 +443,8 @@ class Bench:
         except ConsilienceError as error:
             seconds = time.process_time() - began
             return Row(self.setup, name, seed, seconds=seconds, reason=error.message[:200])
-        f1, recall = self.measured(models)
+        found_f1, found_recall = self.measured(models)
+        f1, recall = _rounded(found_f1), _rounded(found_recall)
         seconds = time.process_time() - began
         return Row(self.setup, name, seed, f1, recall, up, epsilon, seconds)
 
@@ -554,6 +555,11 @@ class Bench:
         return found
 
 
+def _rounded(values: Sequence[float | None]) -> list[Any]:
+    """Short enough for a file that is kept."""
+    return [None if one is None else round(one, 3) for one in values]
+
+
 def found_in(place: Place, model: str | None) -> Iterator[float]:
     """Recall at 5 of each dev question of a party."""
     rag = Rag.load(model)
@@ -617,7 +623,11 @@ class Hostile:
         found = Message.unpack(reply)
         if found.kind != "update":
             return reply
-        return replace(found, tensors={n: v * self.factor for n, v in found.tensors.items()}).pack()
+        # Places of what rounding lost are whole numbers, and stay what they are.
+        tensors = {
+            n: v * self.factor if v.is_floating_point() else v for n, v in found.tensors.items()
+        }
+        return replace(found, tensors=tensors).pack()
 
 
 def attacked(config: FederationConfig, names: Sequence[str], factor: float) -> Federated:
@@ -697,7 +707,7 @@ class Table:
         if np.percentile([gain for _, gain in gains], 2.5) <= 0:
             return None
         whole = (own - least).mean() / (most - least).mean()
-        return _spread(whole, [mine / all_ for mine, all_ in gains])
+        return _spread(whole, [mine / all_ for mine, all_ in gains if all_])
 
     def lines(self) -> Iterator[str]:
         """The table."""
