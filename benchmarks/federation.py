@@ -426,10 +426,16 @@ class Bench:
         if setup.blank and not place.exists():
             blank_start(place, setup.blank, seed=0)
         self.places, self.everything = prepared(work, setup, data, self.begun)
-        self.runs = Path(tempfile.mkdtemp(prefix="runs-", dir=work))
+        self.work = self.runs = work
 
     def row(self, name: str, seed: int) -> Row:
-        """One row; a way that ends without a model is one too."""
+        """One row; what it trained is gone afterwards, being gigabytes."""
+        with tempfile.TemporaryDirectory(prefix="runs-", dir=self.work) as place:
+            self.runs = Path(place)
+            return self._row(name, seed)
+
+    def _row(self, name: str, seed: int) -> Row:
+        """A way that ends without a model is a row too."""
         began = time.process_time()
         up, epsilon, models = None, None, dict[str, str | None]()
         try:
