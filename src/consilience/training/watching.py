@@ -90,16 +90,8 @@ class Told(TrainerCallback):
         self.progress = progress
         self.loss: float | None = None
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, *_: Any, logs: Mapping[str, Any] | None = None, **__: Any) -> None:
         """Remember the loss; measurements on dev questions are logged without one."""
-        del args, state, control
         self.loss = (logs or {}).get("loss", self.loss)
 
     def on_step_end(
