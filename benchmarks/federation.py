@@ -11,7 +11,7 @@ row that was measured is a line of `--results`; what stands there is not measure
 rows can be added one at a time and an interrupted run goes on.
 
     python benchmarks/federation.py --corpus fed_rag_en --data DIR --seeds 0 1 2 --rows start full
-    python benchmarks/federation.py --deployment 3 10
+    python benchmarks/federation.py --simulation 3 10 --deployment 3 10
     python benchmarks/federation.py --out docs/benchmarks/federation.md
 """
 
@@ -19,25 +19,21 @@ import argparse
 import gzip
 import json
 import math
-import os
 import platform
 import random
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
-from torch import Tensor
 
+from bare_rounds import ENGINES, SIMULATED, BareRounds, bare_rounds, rounds_lines
 from consilience import Rag, Store, evaluate
 from consilience.documents import Document, Passage
 from consilience.encoding import Encoder, Vectors
@@ -45,23 +41,11 @@ from consilience.errors import ConsilienceError
 from consilience.evaluation import EvaluationOptions, Scoring
 from consilience.evaluation import f1 as f1_of
 from consilience.federation.assembling import federate, party_files, resident, simulate
-from consilience.federation.combining import PlainGathering
-from consilience.federation.config import FederationConfig, PartyConfig
-from consilience.federation.contracts import Gathering, Orders, Parties, Party, Sealing, Update
-from consilience.federation.flower import coordinate, join
+from consilience.federation.config import FederationConfig
+from consilience.federation.contracts import Party
 from consilience.federation.local import LocalParties
 from consilience.federation.messages import Message
-from consilience.federation.party import ResidentParty
-from consilience.federation.payload import PlainSealing
-from consilience.federation.rounds import Coordinator, Federated, Watch
-from consilience.federation.secure import (
-    PartyKey,
-    Roster,
-    SecureGathering,
-    SecureSealing,
-    new_party_key,
-)
-from consilience.federation.terms import Limits
+from consilience.federation.rounds import Federated
 from consilience.model import AskOptions
 from consilience.questions import read_questions
 from consilience.store import Where
@@ -94,6 +78,7 @@ class Setup:
         blank: Last layers of the question encoder that are drawn anew before anything learns: the
             model that ships has little to gain, and one that finds badly has much.
         exchanges: Rounds of a federation in one pass over its questions.
+        batch: Questions of a step; 0 is the recipe's own.
     """
 
     corpus: str
@@ -108,6 +93,7 @@ class Setup:
     right: bool = False
     blank: int = 0
     exchanges: int = 1
+    batch: int = 0
 
     def told(self) -> list[str]:
         """A heading, and what was the same for all rows."""
@@ -118,9 +104,14 @@ class Setup:
             f"## {self.corpus}, {self.recipe}",
             "",
             f"Organisations with {size}, {self.rounds} passes{self._often()}; {objectives}, "
-            f"learning rate {self.rate:g}, adapters of rank {self.rank}{self._begun()}"
-            + self._how(),
+            f"learning rate {self.rate:g}, {self.size} questions a step, adapters of rank "
+            f"{self.rank}{self._begun()}{self._how()}",
         ]
+
+    @property
+    def size(self) -> int:
+        """Questions of a step."""
+        return self.batch or int(RECIPES[self.recipe]["batch"])
 
     def _often(self) -> str:
         return f" of {self.exchanges} rounds" if self.exchanges > 1 else ""
@@ -152,6 +143,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "train": ["question_encoder", "generator"],
         "batch": 4,
     },
+    "posterior": {"objectives": {"emdr2": 1.0}, "train": ["question_encoder"], "batch": 16},
 }
 """What is trained, and by what: all but those that contrast may be private."""
 
@@ -504,12 +496,12 @@ class Bench:
         lora = {"kind": "lora", "rank": setup.rank, "alpha": 2 * setup.rank}
         rest = {"learning_rate": setup.rate / 10} if full else {"adapter": lora}
         told = {"learning_rate": setup.rate, "model": self.begun}
-        return {**told, **COMMON, **RECIPES[setup.recipe], **rest}
+        return {**told, **COMMON, **RECIPES[setup.recipe], **rest, "batch": setup.size}
 
     def steps(self, places: Sequence[Place]) -> int:
         """Of one pass."""
         count = sum(len(read_questions(one.questions("train"))) for one in places)
-        return math.ceil(count / int(RECIPES[self.setup.recipe]["batch"]))
+        return math.ceil(count / self.setup.size)
 
     def steps_of_a_round(self, way: Way) -> int | None:
         """Of every party; None for a whole pass."""
@@ -764,188 +756,6 @@ def _told(found: Spread | None) -> str:
     return "" if found is None else str(found)
 
 
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """Rounds over the real SuperLink and SuperNodes on loopback.
-
-    Attributes:
-        parties: How many.
-        secure: Whether sums are secret.
-        weights: That travel.
-        seconds: Of each round beyond the parties' own training, the first included.
-        processor: Seconds of the processor in the warm rounds, each, of all processes.
-        load: Of the machine when it ended, over its cores.
-    """
-
-    parties: int
-    secure: bool
-    weights: int
-    seconds: Sequence[float]
-    processor: float
-    load: float
-
-    @property
-    def warm(self) -> float:
-        """The median round but the first."""
-        return float(np.median(self.seconds[1:]))
-
-
-@dataclass
-class Idle:
-    """A trainee that learns nothing at once, so that what is left is the way."""
-
-    weights: int
-
-    def describe(self) -> tuple[str, str]:
-        """Nothing."""
-        return "model", "words"
-
-    def shared(self) -> dict[str, Tensor]:
-        """As many numbers as adapters have."""
-        return {"adapter": torch.zeros(self.weights)}
-
-    def moving(self, number: int) -> tuple[str, ...]:  # noqa: ARG002
-        """All of them."""
-        return ("adapter",)
-
-    def fit(self, orders: Orders, weights: Mapping[str, Tensor]) -> Update:
-        """A small change, drawn from the round."""
-        drawn = torch.Generator().manual_seed(orders.round)
-        delta = torch.randn(weights["adapter"].shape, generator=drawn) / 1000
-        return Update({"adapter": delta}, 100.0, {"loss": 1.0})
-
-    def keep(self, weights: Mapping[str, Tensor]) -> str:  # noqa: ARG002
-        """Nowhere."""
-        return ""
-
-
-def deployed(count: int, rounds: int, *, secure: bool, weights: int) -> Deployed:
-    """Run rounds of so many parties, each with processes of its own."""
-    used: list[float] = []
-    watch = Watch(line=lambda _: used.append(processor()))
-    with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
-        config = loopback(Path(place), count, rounds, secure=secure)
-        for party in idle_parties(Path(place), count, weights):
-            stack.enter_context(joined(config, party, Path(place)))
-
-        def run(way: Parties) -> Federated:
-            gathering: Gathering = PlainGathering(config)
-            if secure:
-                gathering = SecureGathering(config.secure)
-            model = Idle(weights)
-            return Coordinator(
-                config, {}, parties=way, model=model, gathering=gathering, watch=watch
-            ).run()
-
-        found = coordinate(config, run, demo=True)
-    seconds = [line.seconds for line in found.rounds]
-    each = (used[-1] - used[0]) / (len(used) - 1)
-    load = os.getloadavg()[0] / len(os.sched_getaffinity(0))
-    return Deployed(count, secure, weights, seconds, each, load)
-
-
-def idle_parties(place: Path, count: int, weights: int) -> list[ResidentParty]:
-    """Parties that learn nothing, with keys."""
-    keys = {f"party-{number}": new_party_key() for number in range(count)}
-    roster = Roster({name: key.public for name, key in keys.items()})
-
-    def resident_of(name: str, key: PartyKey) -> ResidentParty:
-        def seal(config: FederationConfig, folder: Path) -> Sealing:
-            if config.secure.sums:
-                return SecureSealing(name, key, roster, folder, config.secure)
-            return PlainSealing("float32", folder)
-
-        state = place / name
-        return ResidentParty(name, lambda _, __: Idle(weights), seal, state=state, limits=Limits())
-
-    return [resident_of(name, key) for name, key in keys.items()]
-
-
-@contextmanager
-def joined(config: FederationConfig, party: ResidentParty, place: Path) -> Iterator[None]:
-    """A party that takes part from a thread, until it is let go."""
-    over = Event()
-    own = PartyConfig(party.name, place / party.name, coordinator=config.listen)
-    told = {"demo": True, "over": over}
-    thread = Thread(target=join, args=(own, party), kwargs=told, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(60)
-
-
-def loopback(place: Path, count: int, rounds: int, *, secure: bool) -> FederationConfig:
-    """The settings of a federation on this machine."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    settings = {
-        "output": str(place / "run"),
-        "recipe": "recipe.yaml",
-        "rounds": rounds,
-        "expected": count,
-        "deadline": 300,
-        "grace": 5,
-        "listen": f"127.0.0.1:{port}",
-        "secure": {"sums": secure},
-    }
-    return parse_settings(FederationConfig, settings, source="benchmark", verb="federate")
-
-
-def processor() -> float:
-    """Seconds of the processor that this process and all that it started have used."""
-    parents, used = {}, {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        parents[int(entry.parent.name)] = int(fields[1])
-        used[int(entry.parent.name)] = sum(map(int, fields[11:15]))
-    mine = {os.getpid()}
-    while more := {one for one, parent in parents.items() if parent in mine} - mine:
-        mine |= more
-    return sum(used[one] for one in mine) / os.sysconf("SC_CLK_TCK")
-
-
-def deployment_lines(found: Sequence[Deployed]) -> Iterator[str]:
-    """What the way costs, as a table."""
-    yield from ("## Deployment", "")
-    yield (
-        "`--deployment`: SuperLink and SuperNodes on loopback, without TLS; parties that learn "
-        "nothing, so that what is left is the way. Warm rounds are all but the first, load is "
-        "runnable processes for each core when a run ended: above 1 seconds say more of the "
-        "machine than of the program."
-    )
-    yield from (
-        "",
-        "| parties | sums | numbers | warm rounds | s a warm round | s of the processor | load |",
-    )
-    yield "|---|---|---|---|---|---|---|"
-    for one in found:
-        cells = [
-            str(one.parties),
-            "secure" if one.secure else "plain",
-            f"{one.weights:,}",
-            str(len(one.seconds) - 1),
-            f"{one.warm:.1f}",
-            f"{one.processor:.1f}",
-            f"{one.load:.1f}",
-        ]
-        yield f"| {' | '.join(cells)} |"
-    yield ""
-    yield from _against_plain(found)
-
-
-def _against_plain(found: Sequence[Deployed]) -> Iterator[str]:
-    by = {(one.parties, one.secure): one for one in found}
-    for count in sorted({one.parties for one in found}):
-        if (count, True) in by and (count, False) in by:
-            ratio = by[count, True].warm / by[count, False].warm
-            yield f"With {count} parties a secure round takes {ratio:.1f} times a plain one."
-
-
 def page(results: Path, before: str = "") -> str:
     """Everything that was measured, as a page; what was written of it by hand stays at its end."""
     rows, runs = read_results(results)
@@ -964,15 +774,15 @@ def page(results: Path, before: str = "") -> str:
         lines += [*setup.told(), ""]
         lines += [*Table([row for row in rows if row.setup == setup]).lines(), ""]
     if runs:
-        lines += deployment_lines(runs)
+        lines += rounds_lines(runs)
     _, heading, said = before.partition(f"{SAID}\n")
     return "\n".join(lines).rstrip() + "\n" + (f"\n{heading}{said}" if heading else "")
 
 
-def read_results(path: Path) -> tuple[list[Row], list[Deployed]]:
+def read_results(path: Path) -> tuple[list[Row], list[BareRounds]]:
     """What was measured, the newest of each; lines that were cut off are left out."""
     rows: dict[Any, Row] = {}
-    runs: dict[Any, Deployed] = {}
+    runs: dict[Any, BareRounds] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             found = json.loads(line)
@@ -982,12 +792,12 @@ def read_results(path: Path) -> tuple[list[Row], list[Deployed]]:
             row = Row.parse(found)
             rows[row.setup, row.name, row.seed] = row
         else:
-            run = Deployed(**found)
-            runs[run.parties, run.secure, run.weights] = run
-    return list(rows.values()), [runs[key] for key in sorted(runs)]
+            run = BareRounds(**found)
+            runs[run.engine, run.parties, run.secure, run.weights] = run
+    return list(rows.values()), list(runs.values())
 
 
-def keep(path: Path, found: Row | Deployed) -> None:
+def keep(path: Path, found: Row | BareRounds) -> None:
     """Add what was measured."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(found)) + "\n")
@@ -1008,6 +818,7 @@ def measure(args: argparse.Namespace) -> None:
         args.right,
         args.blank,
         args.exchanges,
+        args.batch,
     )
     known = {(row.setup, row.name, row.seed) for row in read_results(args.results)[0]}
     wanted = [(n, s) for s in args.seeds for n in args.rows if n != "start" or s == args.seeds[0]]
@@ -1026,11 +837,13 @@ def main() -> None:
     """Measure what is asked for, and write the page."""
     args = arguments()
     measure(args)
-    for count in args.deployment:
-        for secure in (False, True):
-            found = deployed(count, args.deployed_rounds, secure=secure, weights=args.weights)
-            keep(args.results, found)
-            print(json.dumps(asdict(found)), flush=True)
+    for engine in ENGINES:
+        for count in args.simulation if engine in SIMULATED else args.deployment:
+            for secure in (False, True):
+                size = {"secure": secure, "weights": args.weights}
+                found = bare_rounds(engine, count, args.bare_rounds, **size)
+                keep(args.results, found)
+                print(json.dumps(asdict(found)), flush=True)
     before = args.out.read_text(encoding="utf-8") if args.out and args.out.exists() else ""
     text = page(args.results, before)
     if args.out:
@@ -1053,6 +866,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dev", type=int, default=40, help="questions of each organisation")
     parser.add_argument("--rate", type=float, default=1e-3, help="of adapters; full takes a tenth")
     parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=0, help="0 is the recipe's own")
     parser.add_argument("--recall-only", action="store_true", help="ask for no answers; quick")
     parser.add_argument(
         "--right", action="store_true", help="answer from the documents that hold the answer"
@@ -1062,15 +876,17 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--exchanges", type=int, default=1, help="rounds in a pass")
     parser.add_argument("--deployment", nargs="*", type=int, default=[], metavar="PARTIES")
-    parser.add_argument("--deployed-rounds", type=int, default=5)
-    parser.add_argument("--weights", type=int, default=110_592, help="that a deployment sends")
+    parser.add_argument("--simulation", nargs="*", type=int, default=[], metavar="PARTIES")
+    parser.add_argument("--bare-rounds", type=int, default=5, help="of the two above")
+    parser.add_argument("--weights", type=int, default=110_592, help="that the two above send")
     parser.add_argument("--results", type=Path, default=Path("federation.jsonl"))
     parser.add_argument("--work", type=Path, help="folder that keeps stores between calls")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     private = [name for name in args.rows if name.startswith("private")]
     if private and "info_nce" in RECIPES[args.recipe]["objectives"]:
-        parser.error(f"{private[0]} needs a recipe that contrasts nothing: reader or joint")
+        fit = [name for name, one in RECIPES.items() if "info_nce" not in one["objectives"]]
+        parser.error(f"{private[0]} needs a recipe that contrasts nothing: {', '.join(fit)}")
     if args.work:
         args.work.mkdir(parents=True, exist_ok=True)
     return args

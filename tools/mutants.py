@@ -65,7 +65,7 @@ class Mutant:
 
     Attributes:
         promise: What the tests promise, in a sentence.
-        file: Below `src/consilience`.
+        file: Below `src/consilience`; one of a recipe begins with `recipes/`.
         was: Text that stands in the file exactly once.
         becomes: What stands there in the mutant.
         tests: Node ids of pytest, from the root of the tree; one without `[...]` means all cases,
@@ -78,13 +78,17 @@ class Mutant:
     becomes: str
     tests: tuple[str, ...]
 
+    def place(self, root: Path) -> Path:
+        """Where the file is in a tree."""
+        return root / ("" if self.file.startswith("recipes/") else SOURCE) / self.file
+
     def broken(self, root: Path) -> str:
         """The text of the file with the place broken.
 
         Raises:
             MutantError: The text that it changes does not stand there exactly once.
         """
-        text = (root / SOURCE / self.file).read_text("utf-8")
+        text = self.place(root).read_text("utf-8")
         found = text.count(self.was)
         if found != 1:
             raise MutantError(
@@ -158,7 +162,7 @@ class Copy:
 
     def tried(self, mutant: Mutant) -> Verdict:
         """Break the place, run its tests, put it right again."""
-        path = self.root / SOURCE / mutant.file
+        path = mutant.place(self.root)
         whole = path.read_text("utf-8")
         try:
             path.write_text(mutant.broken(self.root), "utf-8")

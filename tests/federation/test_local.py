@@ -88,16 +88,6 @@ def test_a_deadline_is_kept_and_the_late_answer_is_nobodys(
     assert late.asked == [b"1", b"2"]
 
 
-def test_after_a_quorum_the_others_have_a_grace(parties: Callable[..., LocalParties]) -> None:
-    gate = Event()
-    way = parties(Echo("a"), Echo("b"), Echo("late", gate))
-    try:
-        found = bodies(way.ask(dict.fromkeys("ab", b"") | {"late": b""}, Wait(2, 0.2, 2.0)))
-        assert found == {"a": b"a", "b": b"b", "late": None}
-    finally:
-        gate.set()
-
-
 def test_who_takes_longer_than_the_grace_is_late(parties: Callable[..., LocalParties]) -> None:
     class Slow(Echo):
         def answer(self, request: bytes) -> bytes:

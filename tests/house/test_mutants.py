@@ -26,7 +26,7 @@ def known_tests(names: Sequence[str]) -> bool:
 
 @pytest.mark.parametrize("mutant", ALL, ids=[f"{one.file}: {one.promise}" for one in ALL])
 def test_a_mutant_changes_code_that_is_there_and_names_tests_that_are(mutant: Mutant) -> None:
-    assert mutant.broken(ROOT) != (ROOT / "src/consilience" / mutant.file).read_text("utf-8")
+    assert mutant.broken(ROOT) != mutant.place(ROOT).read_text("utf-8")
     assert mutant.tests
     assert known_tests(mutant.tests)
 
