@@ -184,6 +184,21 @@ def test_vectors_follow_the_weights_that_come(
         assert Rag.load(kept).ask("what is the fee", store, AskOptions(mode="dense")).posterior
 
 
+def test_a_round_begins_with_vectors_of_the_weights_that_came(
+    world: dict[str, Path], tmp_path: Path, opened: list[RagTrainee]
+) -> None:
+    """Where a round embeds nothing anew, its copy of the store has their vectors to the end."""
+    config = federation(tmp_path)
+    recipe = RECIPE | MOVING | {"refresh": {"mode": "synchronous", "every": 99}}
+    opened.append(trainee := RagTrainee(recipe, party(world, tmp_path), config))
+    start, update = a_round(trainee, config)
+    after = added(start, update)
+    a_round(trainee, config, 2, after)
+    with Store.open(tmp_path / "a" / "training" / "knowledge", create=False) as store:
+        came = store.fingerprint
+    assert came == load_encoder(Path(trainee.keep(after))).fingerprint
+
+
 def test_documents_added_between_rounds_are_retrieved(
     world: dict[str, Path], tmp_path: Path, opened: list[RagTrainee]
 ) -> None:
