@@ -686,9 +686,9 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
 
 
 def test_a_run_may_be_made_longer(tmp_path: Path) -> None:
-    run(tmp_path, residents(tmp_path), rounds=2)
+    shorter = run(tmp_path, residents(tmp_path), rounds=2)
     found = run(tmp_path, residents(tmp_path), rounds=4)
-    assert (found.resumed_from, len(found.rounds)) == (2, 4)
+    assert (found.run, found.resumed_from, len(found.rounds)) == (shorter.run, 2, 4)
     run(tmp_path / "b", residents(tmp_path / "b"), rounds=4)
     assert same(weights(tmp_path), weights(tmp_path / "b"))
 

@@ -115,6 +115,13 @@ def test_all_rounds_of_a_run_come_to_its_budget_and_no_further(
     assert torch.equal(weights(learner), before)
 
 
+def test_a_run_that_is_made_longer_keeps_its_noise(world: World, tmp_path: Path) -> None:
+    learner = compact(world)
+    first = fit(learner, world, tmp_path)
+    longer = replace(ROUND, round=2, rounds=10 * ROUND.rounds)
+    assert fit(learner, world, tmp_path, work=longer).noise == first.noise
+
+
 def test_a_budget_that_the_first_round_exceeds_is_refused_before_training(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
