@@ -89,6 +89,8 @@ def test_paragraphs_that_are_kept_back_are_among_those_that_are_searched(data: P
     found = [document.text for document in passages.paragraphs(data, 30)]
     assert len(found) == len(set(found)) == 30
     assert all(row["context"] in found for row in mixture.kept_rows(data, "cmrc2018"))
+    every = [document.text for document in passages.paragraphs(data, 1000)]
+    assert len(every) == len(set(every)) > 30
 
 
 def test_supports_are_those_of_what_a_search_finds(tmp_path: Path) -> None:

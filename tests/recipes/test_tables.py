@@ -62,4 +62,5 @@ def test_rows_are_written_as_documents_write_them() -> None:
     lines = reading.passage.splitlines()
     head = [part.partition(": ")[0] for part in lines[0].split("; ")]
     cells = [[part.partition(": ")[2] for part in line.split("; ")] for line in lines]
+    assert len(head) > 1
     assert lines == render_table([head, *cells])
