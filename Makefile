@@ -84,6 +84,8 @@ bench: $(TOOLS) ## Measure, and write the tables in docs/benchmarks (DATA=folder
 	@$(BIN)/python benchmarks/scale.py --data "$(DATA)" --out docs/benchmarks/scale.md
 	@echo "Answers over thousands of paragraphs"
 	@$(BIN)/python benchmarks/end_to_end.py --data "$(DATA)" --out docs/benchmarks/end_to_end.md
+	@echo "Questions in one language, paragraphs in the other"
+	@$(BIN)/python benchmarks/across_languages.py --data "$(DATA)" --out docs/benchmarks/across_languages.md
 	@echo "Knowledge graphs"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/graphs.py --data "$(DATA)" --out docs/benchmarks/graphs.md
 	@echo "A store under many processes, and killed"
