@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,12 @@ def resampled(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
     means = np.random.default_rng(seed).choice(np.asarray(values), (2000, len(values))).mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def interval(values: Sequence[float]) -> str:
+    """The mean, with where 95 % of resamples lie."""
+    low, high = resampled(values)
+    return f"{statistics.fmean(values):.1f} ({low:.1f} to {high:.1f})"
 
 
 def processor() -> str:

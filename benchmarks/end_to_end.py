@@ -25,7 +25,7 @@ from consilience.evaluation import exact_match, f1
 from consilience.model import Answer, AskOptions
 from consilience.retrieval import open_retriever
 from consilience.text import analyze, analyze_question, split_sentences
-from data_sets import resampled, rows
+from data_sets import interval, rows
 from retrieval import embedded, with_questions
 
 SETS = {"en": ("squad_v11",), "zh": ("cmrc2018", "drcd")}
@@ -90,12 +90,6 @@ def ask_all(
         hits = by_words.search(row["question"], k=AT)
         sentence = best_sentence(row["question"], [hit.passage.text for hit in hits])
         yield Asked(row, language, answer, quoted, sentence, row["context"] in texts)
-
-
-def interval(values: Sequence[float]) -> str:
-    """The mean, with where 95 % of resamples lie."""
-    low, high = resampled(values)
-    return f"{statistics.fmean(values):.1f} ({low:.1f} to {high:.1f})"
 
 
 def line(name: str, asked: Sequence[Asked]) -> str:
